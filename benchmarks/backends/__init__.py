@@ -1,0 +1,25 @@
+"""One adapter per way to run an image. ``opened(name)`` imports that one and nothing else."""
+
+import importlib
+from contextlib import AbstractContextManager
+from typing import cast
+
+from benchmarks.backend import Backend
+from benchmarks.errors import BenchmarkError
+
+BACKENDS = ("host", "container", "vm")
+"""Every backend there is, the baseline first; each is a module of this package."""
+
+
+def opened(name: str, *, within: str | None = None) -> AbstractContextManager[Backend]:
+    """The backend *name*, warmed: what it needs once per process is done when this is entered.
+
+    *within* is where control groups of its own may be made, below ours. Raises BenchmarkError
+    for a name that is none.
+    """
+    if name not in BACKENDS:
+        raise BenchmarkError(
+            f"unknown backend {name!r}", remedy=f"choose from {', '.join(BACKENDS)}"
+        )
+    module = importlib.import_module(f"benchmarks.backends.{name}")
+    return cast("AbstractContextManager[Backend]", module.backend(within))

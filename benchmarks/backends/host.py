@@ -1,0 +1,161 @@
+"""The baseline: a plain process of the image's own files.
+
+The tree is entered by chroot and that is all: same kernel, same process table, same network, no
+limits. What it writes stays for the next one. The host's own /proc, /dev and /sys are bound into
+the tree once, before any clock starts, in a mount namespace private to the worker, so that
+programs find what they need and nothing is left mounted.
+"""
+
+import os
+import signal
+import time
+from collections.abc import Iterator, Sequence
+from contextlib import ExitStack, contextmanager, suppress
+from pathlib import Path
+
+from benchmarks import meters
+from benchmarks.backend import Features, InstanceSpec, Preparation, Unavailable, Usage
+from benchmarks.processes import ProcessInstance, UnstartedInstance
+from runtime import syscalls
+from runtime.container.container import Options, process_spec
+from runtime.container.launch.process import CommandNotRunnable, start
+from runtime.container.launch.streams import Gathering, Pipes
+from runtime.container.plan import plan_plain
+from runtime.container.steps import Plan
+from runtime.image import Image, Store, unpacked
+
+PURPOSE = "host"
+"""A tree of its own: it is written to, and no container's lower layer may change."""
+
+_MACHINE = os.uname().machine
+_BOUND = ("proc", "dev", "sys")
+
+
+@contextmanager
+def backend(_within: str | None = None) -> Iterator["HostBackend"]:
+    """The backend, in a mount namespace of this process alone."""
+    yield HostBackend()
+
+
+class HostBackend:
+    """See ``benchmarks.backend.Backend``."""
+
+    name = "host"
+    features = Features(exec=True, stdin=True, networks=frozenset({"host"}))
+
+    def __init__(self) -> None:
+        self._trees: dict[str, tuple[Image, Path]] = {}
+
+    def probe(self) -> Unavailable | None:
+        """Try chroot, in a process that does nothing else."""
+        pid = os.fork()
+        if pid == 0:
+            try:
+                os.chroot("/")
+            except OSError:
+                os._exit(1)
+            os._exit(0)
+        _, status = os.waitpid(pid, 0)
+        if status == 0:
+            return None
+        return Unavailable(
+            reason="a plain process enters the image by chroot, which needs root",
+            remedy="run isoscope as root",
+        )
+
+    def prepare(self, image: str) -> Preparation:
+        """Unpack the image into a tree for plain processes; bind the kernel's files into it."""
+        self.tree(image)
+        store = Store()
+        made = unpacked(store, store.resolve(image), purpose=PURPOSE)
+        return Preparation(
+            duration_ns=made.duration_ns,
+            disk_bytes=made.disk_bytes,
+            cached=made.cached,
+            method="layers verified and unpacked into a directory",
+        )
+
+    @contextmanager
+    def launch(self, spec: InstanceSpec) -> Iterator[ProcessInstance | UnstartedInstance]:
+        """Start the program; leaving kills it and all that it started."""
+        requested_ns = time.monotonic_ns()
+        image, tree = self.tree(spec.image)
+        options = Options(env=spec.env, cwd=spec.cwd, user=spec.user)
+        pipes = Pipes.open()
+
+        def plan(argv: Sequence[str]) -> Plan:
+            return plan_plain(process_spec(image, argv, options, tree), str(tree), _MACHINE)
+
+        with ExitStack() as undo:
+            undo.callback(pipes.close)
+            try:
+                process = start(
+                    plan(spec.argv),
+                    stdin=pipes.child[0], stdout=pipes.child[1], stderr=pipes.child[2],
+                )  # fmt: skip
+            except CommandNotRunnable as error:
+                yield UnstartedInstance(requested_ns=requested_ns, error=error)
+                return
+            pipes.close_child()
+            instance = ProcessInstance(
+                requested_ns=requested_ns,
+                process=process,
+                gathering=Gathering(pipes, spec.stdin),
+                plan_run=plan,
+                read_usage=_usage,
+            )
+            undo.callback(instance.gone)
+            undo.callback(_end_descendants)
+            undo.callback(process.close)
+            yield instance
+
+    def tree(self, digest: str) -> tuple[Image, Path]:
+        """The image and its tree, with the kernel's files bound into it."""
+        if digest not in self._trees:
+            store = Store()
+            image = store.resolve(digest)
+            tree = unpacked(store, image, purpose=PURPOSE).path
+            if not self._trees:
+                syscalls.unshare(syscalls.CLONE_NEWNS)
+                private = syscalls.MS_REC | syscalls.MS_PRIVATE
+                syscalls.mount("", "/", "", private, "")
+            for name in _BOUND:
+                (tree / name).mkdir(exist_ok=True)
+                bind = syscalls.MS_BIND | syscalls.MS_REC
+                syscalls.mount(f"/{name}", str(tree / name), "", bind, "")
+            self._trees[digest] = (image, tree)
+        return self._trees[digest]
+
+
+def foreground(
+    image: Image, argv: Sequence[str], options: Options, *, timeout_s: float | None
+) -> int | None:
+    """Run *argv* with our own descriptors; its exit status, or None if it had to be killed."""
+    with backend() as host:
+        _, tree = host.tree(image.digest)
+        plan = plan_plain(process_spec(image, argv, options, tree), str(tree), _MACHINE)
+        process = start(plan, stdin=0, stdout=1, stderr=2)
+        try:
+            return process.poll(timeout_s)
+        finally:
+            process.close()
+            _end_descendants()
+
+
+def _usage() -> Usage:
+    readings = meters.memory(meters.descendants(os.getpid()))
+    return Usage(
+        readings=readings,
+        absent={"disk_instance": "a plain process has no files of its own"},
+    )
+
+
+def _end_descendants() -> None:
+    """Kill and reap whatever the instance left; as a subreaper we inherit its orphans."""
+    while pids := meters.descendants(os.getpid()):
+        for pid in pids:
+            with suppress(ProcessLookupError):
+                os.kill(pid, signal.SIGKILL)
+        for pid in pids:
+            with suppress(ChildProcessError):
+                os.waitpid(pid, 0)

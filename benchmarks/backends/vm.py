@@ -1,0 +1,152 @@
+"""The VM engine, behind the seam."""
+
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from math import ceil
+
+from benchmarks.backend import (
+    ExecResult,
+    Features,
+    InstanceSpec,
+    InstanceTimeout,
+    Preparation,
+    Reading,
+    Unavailable,
+    Usage,
+)
+from runtime.errors import RuntimeFault
+from vmbackend import probe as probing
+from vmbackend.accelerator import accelerator
+from vmbackend.command import Completed
+from vmbackend.errors import DeadlineError, MachineError
+from vmbackend.hypervisor import hypervisor
+from vmbackend.machine import Machine, machine
+from vmbackend.parts import prepare
+from vmbackend.spec import MachineSpec
+
+
+@contextmanager
+def backend(_within: str | None = None) -> Iterator["VmBackend"]:
+    """The backend; libvirt's driver is open before any clock starts, where it can be opened."""
+    if probing.probe() is None:
+        hypervisor()
+    yield VmBackend()
+
+
+class VmBackend:
+    """See ``benchmarks.backend.Backend``."""
+
+    name = "vm"
+
+    @property
+    def features(self) -> Features:
+        """A machine has as many processors and as much memory as it is given, by construction."""
+        found = accelerator()
+        return Features(
+            enforces=frozenset({"cpus", "memory"}),
+            exec=True,
+            stdin=True,
+            accelerator=found.name,
+            accelerator_sentence=found.sentence,
+        )
+
+    def probe(self) -> Unavailable | None:
+        """See ``Backend.probe``."""
+        why = probing.probe()
+        return None if why is None else Unavailable(reason=why[0], remedy=why[1])
+
+    def prepare(self, image: str) -> Preparation:
+        """The image's disk, and the kernel and first program that all machines share."""
+        with _translated():
+            made = prepare(image)
+        return Preparation(
+            duration_ns=made.duration_ns,
+            disk_bytes=made.disk_bytes,
+            cached=made.cached,
+            method=made.method,
+        )
+
+    @contextmanager
+    def launch(self, spec: InstanceSpec) -> Iterator["VmInstance"]:
+        """Boot; leaving ends the machine and removes its overlay."""
+        asked = MachineSpec(
+            image=spec.image,
+            argv=spec.argv,
+            env=spec.env,
+            cwd=spec.cwd,
+            user=spec.user,
+            stdin=spec.stdin,
+            **_sizes(spec),
+        )
+        with _translated(), machine(asked) as booted:
+            yield VmInstance(booted)
+
+
+class VmInstance:
+    """See ``benchmarks.backend.Instance``."""
+
+    def __init__(self, booted: Machine) -> None:
+        self._machine = booted
+
+    @property
+    def phases(self) -> dict[str, int]:
+        """See ``Instance.phases``."""
+        return dict(self._machine.phases)
+
+    def wait(self, *, timeout_s: float) -> ExecResult:
+        """See ``Instance.wait``."""
+        with _translated():
+            return _result(self._machine.wait(timeout_s=timeout_s))
+
+    def run(self, argv: Sequence[str], *, stdin: bytes = b"", timeout_s: float) -> ExecResult:
+        """See ``Instance.run``."""
+        with _translated():
+            return _result(self._machine.run(argv, stdin=stdin, timeout_s=timeout_s))
+
+    def usage(self) -> Usage:
+        """See ``Instance.usage``."""
+        with _translated():
+            usage = self._machine.usage()
+        readings = {n: Reading(value_bytes=v, method=m) for n, (v, m) in usage.readings.items()}
+        return Usage(readings=readings, absent=usage.absent)
+
+
+class VmFailed(RuntimeFault):
+    """The machine could not do what was asked; the sentence is the engine's."""
+
+
+@contextmanager
+def _translated() -> Iterator[None]:
+    """Errors of the engine as those of the seam."""
+    try:
+        yield
+    except DeadlineError as passed:
+        raise InstanceTimeout(
+            str(passed),
+            stdout=passed.stdout,
+            stderr=passed.stderr,
+            last_phase=passed.last_phase,
+            console_tail=passed.console_tail,
+        ) from passed
+    except MachineError as error:
+        tail = getattr(error, "console_tail", "")
+        raise VmFailed(f"{error}; console: {tail[-400:]}" if tail else str(error)) from error
+
+
+def _sizes(spec: InstanceSpec) -> dict[str, int]:
+    sizes = {}
+    if spec.cpus is not None:
+        sizes["cpus"] = ceil(spec.cpus)
+    if spec.memory_bytes is not None:
+        sizes["memory_bytes"] = spec.memory_bytes
+    return sizes
+
+
+def _result(completed: Completed) -> ExecResult:
+    said = b"" if completed.failure is None else f"isoscope: {completed.failure}\n".encode()
+    return ExecResult(
+        exit_status=completed.exit_status,
+        stdout=completed.stdout,
+        stderr=completed.stderr + said,
+        phases=completed.phases,
+    )

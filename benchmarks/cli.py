@@ -1,0 +1,122 @@
+"""``bench``, and ``run`` for the backends that are no engine of their own.
+
+Prints to standard error while it works; the results are files. Exit status: 0 when the run ended
+(failed instances are results), 125 for a failure of ours, 130 after Ctrl-C, 2 for wrong usage.
+"""
+
+import argparse
+import os
+import signal
+import sys
+from collections.abc import Callable, Sequence
+from pathlib import Path
+
+from benchmarks.backends import BACKENDS
+from benchmarks.errors import BenchmarkError
+from benchmarks.suites import SUITES
+from runtime.cli import OneLineParser
+from runtime.errors import RuntimeFault
+from runtime.image import Store, find_image
+
+OURS, USAGE = 125, 2
+_INTERRUPTED = 128 + signal.SIGINT
+Publish = Callable[[Path], None]
+
+
+def main(argv: Sequence[str], *, publish: Publish) -> int:
+    """Run the verb *argv[0]*; *publish* is given the folder of a finished run."""
+    verb, *rest = argv
+    debug = "--debug" in rest
+    try:
+        return _bench(rest, publish) if verb == "bench" else _run(rest)
+    except (BenchmarkError, RuntimeFault) as error:
+        if debug:
+            raise
+        print(f"isoscope: {error}", file=sys.stderr)
+        return OURS
+    except KeyboardInterrupt:
+        print("isoscope: interrupted; what was finished is in the run's folder", file=sys.stderr)
+        return _INTERRUPTED
+
+
+def _bench(argv: Sequence[str], publish: Publish) -> int:
+    from benchmarks.harness import Request, bench  # noqa: PLC0415 - numpy
+    from benchmarks.progress import watcher  # noqa: PLC0415
+
+    arguments = _bench_parser().parse_args(argv)
+    suite = SUITES[arguments.suite]
+    signal.signal(signal.SIGTERM, signal.default_int_handler)
+    with watcher() as watching:
+        request = Request(
+            suite=suite,
+            on=arguments.on,
+            image=find_image(Store(), arguments.image),
+            blocks=arguments.blocks or suite.blocks,
+            seed=arguments.seed,
+            out=arguments.out,
+            command=("isoscope", "bench", *argv),
+        )
+        directory = bench(request, watching)
+    publish(directory)
+    return 0
+
+
+def _bench_parser() -> argparse.ArgumentParser:
+    parser = OneLineParser(
+        prog="isoscope bench",
+        description="Measure one image on several backends, in randomised blocks.",
+    )
+    add = parser.add_argument
+    purposes = "; ".join(f"{suite.name}: {suite.purpose}" for suite in SUITES.values())
+    add(
+        "suite", nargs="?", default="quick", choices=sorted(SUITES), metavar="SUITE", help=purposes
+    )
+    add("--on", type=_backends, default=BACKENDS, metavar="A,B", help="backends, baseline first")
+    add("--blocks", type=_positive, metavar="N", help="how many blocks (default: the suite's)")
+    add("--seed", type=int, default=None, metavar="N", help="of the order; default: a new one")
+    add("--image", default="busybox", metavar="IMAGE", help="what every backend runs")
+    add("--out", type=Path, default=Path("results"), metavar="DIR", help="where runs are kept")
+    add("--debug", action="store_true", help="show a traceback when isoscope itself fails")
+    parser.set_defaults(seed=int.from_bytes(os.urandom(4)))
+    return parser
+
+
+def _backends(text: str) -> tuple[str, ...]:
+    names = tuple(dict.fromkeys(name.strip() for name in text.split(",") if name.strip()))
+    for name in names:
+        if name not in BACKENDS:
+            known = ", ".join(BACKENDS)
+            raise argparse.ArgumentTypeError(f"unknown backend {name!r}: choose from {known}")
+    if not names:
+        raise argparse.ArgumentTypeError("name at least one backend")
+    return names
+
+
+def _positive(text: str) -> int:
+    try:
+        number = int(text)
+    except ValueError:
+        number = 0
+    if number < 1:
+        raise argparse.ArgumentTypeError(f"{text!r} is not a number of blocks: give 1 or more")
+    return number
+
+
+def _run(argv: Sequence[str]) -> int:
+    """``run --on host``: the only backend that is neither engine's nor a peer's yet."""
+    from benchmarks.backends import host  # noqa: PLC0415 - only this verb's
+    from runtime.cli import foreground_options, run_parser  # noqa: PLC0415
+
+    arguments = run_parser(limits=False).parse_args(argv)
+    image = find_image(Store(), arguments.image)
+    if (why := host.HostBackend().probe()) is not None:
+        raise BenchmarkError(why.reason, remedy=why.remedy)
+    status = host.foreground(
+        image,
+        image.config.command(arguments.command),
+        foreground_options(arguments),
+        timeout_s=arguments.timeout,
+    )
+    if status is None:
+        raise BenchmarkError(f"no end after {arguments.timeout:g} s, so it was killed")
+    return status

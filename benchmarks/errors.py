@@ -1,0 +1,33 @@
+"""What the harness raises.
+
+    BenchmarkError             anything a caller may want to show as one line
+    ├── ResultsError           a run's files are missing, malformed or contradict themselves
+    ├── JournalError           samples cannot be appended; what was fsynced before is safe
+    └── Busy                   another run is measuring on this machine
+
+Only a ``cli.main`` turns these into a message and an exit status.
+"""
+
+
+class BenchmarkError(Exception):
+    """A failure with one sentence for the user and, where there is one, the next thing to do."""
+
+    def __init__(self, message: str, *, remedy: str | None = None) -> None:
+        super().__init__(message)
+        self.message = message
+        self.remedy = remedy
+
+    def __str__(self) -> str:
+        return self.message if self.remedy is None else f"{self.message}; {self.remedy}"
+
+
+class ResultsError(BenchmarkError):
+    """A run's files are missing, malformed or contradict themselves."""
+
+
+class JournalError(BenchmarkError):
+    """Samples cannot be appended; every instance that was fsynced before is safe."""
+
+
+class Busy(BenchmarkError):  # noqa: N818 - named by what is the case
+    """Another run is measuring on this machine; two at once would measure each other."""

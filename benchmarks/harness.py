@@ -1,0 +1,384 @@
+"""Runs a suite: probes, prepares, then every instance of the schedule from a worker of its own.
+
+One instance's failure never stops a run: it becomes rows that say so, is tried once more, and the
+next instance starts. What is finished is on disk before the next one begins.
+"""
+
+import secrets
+import time
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass, replace
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Protocol
+
+from benchmarks import environment, results
+from benchmarks.backend import Features, InstanceSpec, InstanceTimeout, Preparation
+from benchmarks.errors import BenchmarkError
+from benchmarks.journal import Journal, machine_lock
+from benchmarks.launcher import worker
+from benchmarks.results import Arm, Run, Sample, write_run
+from benchmarks.schedule import Cell, schedule
+from benchmarks.suites import CONTROL, Suite
+from benchmarks.workloads import Facts, Value, Values, Workload
+from runtime.container.state import sweep
+from runtime.image import Image, state_dir
+
+_ATTEMPTS = 2
+PREPARE = results.Workload(
+    name="prepare",
+    argv=(),
+    metrics=(
+        results.Metric(
+            name="prepare", unit="ns", direction="lower", start="image in the store",
+            stop="startable", method="host CLOCK_MONOTONIC, once per image and backend",
+            title="One-time preparation of the image",
+        ),
+        results.Metric(
+            name="disk.image", unit="bytes", direction="lower", start=None, stop=None,
+            method="allocated blocks", title="Disk for the first instance",
+        ),
+    ),
+)  # fmt: skip
+"""What happens once per image and backend: rows of their own, in block 0, before all others."""
+
+
+class Watcher(Protocol):
+    """Who is told how far a run is; see ``benchmarks.progress``."""
+
+    def says(self, sentence: str) -> None:
+        """One line that stays."""
+
+    def plans(self, instances: int, blocks: int) -> None:
+        """The measuring begins."""
+
+    def finished(self, cell: Cell, *, ok: bool) -> None:
+        """One instance is done."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Request:
+    """What is asked of a run: the suite on these backends, so often, in this seed's order."""
+
+    suite: Suite
+    on: tuple[str, ...]
+    image: Image
+    blocks: int
+    seed: int
+    out: Path
+    command: tuple[str, ...]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Subject:
+    """A backend that works here, with what it can enforce and what preparing it cost."""
+
+    name: str
+    features: Features
+    preparation: Preparation
+
+
+def bench(request: Request, watcher: Watcher) -> Path:
+    """Measure, and return the run's folder. Ctrl-C leaves a readable, resumable one too.
+
+    Raises Busy if another run measures on this machine, BenchmarkError if no backend works here,
+    JournalError if the results cannot be written.
+    """
+    state_dir().mkdir(parents=True, exist_ok=True)
+    with machine_lock(state_dir() / "bench.lock"):
+        sweep()
+        subjects, skipped = _subjects(request, watcher)
+        run = _run(request, subjects, skipped)
+        directory = _new_directory(request.out, run.run)
+        write_run(directory, run)
+        with _outcome(directory, run):
+            _measure(request, run, subjects, directory, watcher)
+    return directory
+
+
+def arms(names: Sequence[str]) -> tuple[tuple[str, str], ...]:
+    """Label and backend of every arm: the first one twice, as its own control (A/A)."""
+    return ((names[0], names[0]), (names[0] + CONTROL, names[0]), *((n, n) for n in names[1:]))
+
+
+def _subjects(request: Request, watcher: Watcher) -> tuple[list[Subject], list[results.Skipped]]:
+    subjects: list[Subject] = []
+    skipped: list[results.Skipped] = []
+    for name in request.on:
+        watcher.says(f"{name}: trying it and preparing the image")
+        try:
+            with worker(name) as backend:
+                if (why := backend.probe()) is not None:
+                    skipped.append(
+                        results.Skipped(backend=name, reason=why.reason, remedy=why.remedy)
+                    )
+                    watcher.says(f"{name}: skipped: {why.reason}; {why.remedy}")
+                    continue
+                made = backend.prepare(request.image.digest)
+                features = backend.features
+        except (BenchmarkError, InstanceTimeout) as error:
+            skipped.append(
+                results.Skipped(backend=name, reason=str(error), remedy="see the message")
+            )
+            watcher.says(f"{name}: skipped: {error}")
+            continue
+        subjects.append(Subject(name=name, features=features, preparation=made))
+        if features.accelerator_sentence is not None:
+            watcher.says(f"{name}: {features.accelerator_sentence}")
+    if not subjects:
+        reasons = "; ".join(f"{s.backend}: {s.reason}" for s in skipped)
+        raise BenchmarkError(f"no backend can run here ({reasons})", remedy=skipped[0].remedy)
+    return subjects, skipped
+
+
+def _run(request: Request, subjects: list[Subject], skipped: list[results.Skipped]) -> Run:
+    started = datetime.now(UTC)
+    by_name = {subject.name: subject for subject in subjects}
+    suite = request.suite
+    plan = results.Plan(
+        backends=tuple(
+            Arm(
+                label=label,
+                backend=name,
+                accelerator=by_name[name].features.accelerator,
+                note=_note(label, by_name[name].features),
+            )
+            for label, name in arms(list(by_name))
+        ),
+        workloads=(PREPARE, *(workload.record for workload in suite.workloads)),
+        blocks=request.blocks,
+        seed=request.seed,
+        order="randomised complete blocks: workloads shuffled, then labels, per block",
+    )
+    return Run(
+        run=f"{started:%Y%m%dT%H%M%SZ}-{suite.name}-{secrets.token_hex(2)}",
+        suite=suite.name,
+        plan=plan,
+        images={(request.image.references or ("image",))[0]: request.image.digest},
+        preparations=tuple(_cost(subject) for subject in subjects),
+        cache_state="warm: the image's files are in the page cache after preparation",
+        boot_profile="minimal: our init starts the workload, no distribution boots",
+        limits=results.Limits(cpus=suite.cpus, memory_bytes=suite.memory_bytes),
+        versions=environment.versions(),
+        environment=dict(environment.environment()) | {"before": environment.load()},
+        accelerators={
+            s.name: results.Accelerator(
+                name=s.features.accelerator, sentence=s.features.accelerator_sentence or ""
+            )
+            for s in subjects
+            if s.features.accelerator is not None
+        },
+        skipped=tuple(skipped),
+        command=request.command,
+        started_at=started.isoformat(timespec="seconds"),
+        ended_at=None,
+        outcome="running",
+    )
+
+
+def _note(label: str, features: Features) -> str | None:
+    if label.endswith(CONTROL):
+        return "the same backend again: the difference to its twin is noise"
+    missing = {"cpus", "memory"} - features.enforces
+    return f"enforces no limit of {' and '.join(sorted(missing))}" if missing else None
+
+
+def _cost(subject: Subject) -> results.PreparationCost:
+    made = subject.preparation
+    return results.PreparationCost(
+        backend=subject.name,
+        duration_ns=made.duration_ns,
+        disk_bytes=made.disk_bytes,
+        cached=made.cached,
+        method=made.method,
+    )
+
+
+def _new_directory(out: Path, run_id: str) -> Path:
+    directory = out / run_id
+    try:
+        directory.mkdir(parents=True)
+    except OSError as wrong:
+        raise BenchmarkError(
+            f"{directory} cannot be made: {wrong.strerror}",
+            remedy="choose a folder you may write to with --out",
+        ) from None
+    return directory
+
+
+@contextmanager
+def _outcome(directory: Path, run: Run) -> Iterator[None]:
+    """Write down how the run ended, whatever ended it."""
+    outcome: results.Outcome = "failed"
+    try:
+        yield
+        outcome = "complete"
+    except KeyboardInterrupt:
+        outcome = "interrupted"
+        raise
+    finally:
+        ended = replace(
+            run,
+            outcome=outcome,
+            ended_at=datetime.now(UTC).isoformat(timespec="seconds"),
+            environment=dict(run.environment) | {"after": environment.load()},
+        )
+        write_run(directory, ended)
+
+
+def _measure(
+    request: Request, run: Run, subjects: list[Subject], directory: Path, watcher: Watcher
+) -> None:
+    start_ns = time.monotonic_ns()
+    by_name = {subject.name: subject for subject in subjects}
+    workloads = {w.record.name: w for w in request.suite.workloads}
+    labels = [arm.label for arm in run.plan.backends]
+    cells = schedule(labels, list(workloads), request.blocks, request.seed)
+    with Journal(directory, run.run) as journal:
+        for order, subject in enumerate(subjects, start=1):
+            journal.append(_prepare_rows(run, subject, request.image, order))
+        watcher.plans(len(cells), request.blocks)
+        for cell in cells:
+            arm = run.plan.arm(cell.label)
+            if arm is None:
+                raise BenchmarkError(f"the schedule names {cell.label!r}, the plan does not")
+            attempts = _Attempts(run, request, arm, cell, start_ns)
+            ok = attempts.measure(by_name[arm.backend], workloads[cell.workload], journal)
+            watcher.finished(cell, ok=ok)
+
+
+def _prepare_rows(run: Run, subject: Subject, image: Image, order: int) -> list[Sample]:
+    made = subject.preparation
+    method = made.method + (", made and timed earlier" if made.cached else ", made and timed now")
+    values = {"prepare": made.duration_ns, "disk.image": made.disk_bytes}
+    return [
+        Sample(
+            run=run.run,
+            block=0,
+            order=order,
+            label=subject.name,
+            backend=subject.name,
+            accelerator=subject.features.accelerator,
+            workload=PREPARE.name,
+            instance=f"prepare-{subject.name}",
+            attempt=1,
+            warmup=False,
+            image=image.digest,
+            metric=metric.name,
+            value=values[metric.name],
+            unit=metric.unit,
+            method=method,
+            status="ok",
+            error=None,
+            at_ns=0,
+            phases={} if metric is PREPARE.metrics[0] else None,
+        )
+        for metric in PREPARE.metrics
+    ]
+
+
+@dataclass(frozen=True, slots=True)
+class _Attempts:
+    """Measures one cell, once more if the first attempt fails; every attempt is written down."""
+
+    run: Run
+    request: Request
+    arm: Arm
+    cell: Cell
+    start_ns: int
+
+    def measure(self, subject: Subject, workload: Workload, journal: Journal) -> bool:
+        for attempt in range(1, _ATTEMPTS + 1):
+            rows, ok = self._attempt(subject, workload, attempt)
+            journal.append(rows)
+            if ok:
+                return True
+        return False
+
+    def _attempt(
+        self, subject: Subject, workload: Workload, attempt: int
+    ) -> tuple[list[Sample], bool]:
+        at_ns = time.monotonic_ns() - self.start_ns
+        spec = self._spec(subject, workload)
+        values: dict[str, Value] = {}
+        facts: Facts = {}
+        phases: dict[str, int] = {}
+        status: results.Status = "ok"
+        error: str | None = None
+        try:
+            with worker(subject.name) as backend:
+                backend.prepare(self.request.image.digest)
+                with backend.launch(spec) as instance:
+                    values |= workload.measure(instance, facts)
+                values |= workload.conclude(instance)
+                phases |= instance.phases
+        except InstanceTimeout as passed:
+            status, error = "timeout", _said(passed)
+        except BenchmarkError as failure:
+            status, error = "failed", str(failure)
+        finally:
+            sweep()
+        rows = self._rows(workload, attempt, values, (status, error), at_ns)
+        first = replace(rows[0], phases=phases, facts=facts)
+        return [first, *rows[1:]], status == "ok"
+
+    def _spec(self, subject: Subject, workload: Workload) -> InstanceSpec:
+        """The same for all, but for limits that a backend cannot enforce."""
+        enforces, suite = subject.features.enforces, self.request.suite
+        return InstanceSpec(
+            image=self.request.image.digest,
+            argv=workload.record.argv,
+            cpus=suite.cpus if "cpus" in enforces else None,
+            memory_bytes=suite.memory_bytes if "memory" in enforces else None,
+        )
+
+    def _rows(
+        self,
+        workload: Workload,
+        attempt: int,
+        values: Values,
+        ended: tuple[results.Status, str | None],
+        at_ns: int,
+    ) -> list[Sample]:
+        """A row for each metric owed: its value, or why there is none."""
+        status, error = ended
+        instance = secrets.token_hex(6)
+        rows = []
+        for metric in workload.record.metrics:
+            value = values.get(metric.name)
+            if value is None or status != "ok":
+                measured = Value(value=None, method=metric.method, error=error)
+                row_status = status
+            else:
+                measured = value
+                row_status = "ok" if value.value is not None else "skipped"
+            rows.append(
+                Sample(
+                    run=self.run.run,
+                    block=self.cell.block,
+                    order=self.cell.order,
+                    label=self.arm.label,
+                    backend=self.arm.backend,
+                    accelerator=self.arm.accelerator,
+                    workload=workload.record.name,
+                    instance=instance,
+                    attempt=attempt,
+                    warmup=False,
+                    image=self.request.image.digest,
+                    metric=metric.name,
+                    value=measured.value,
+                    unit=metric.unit,
+                    method=measured.method,
+                    status=row_status,
+                    error=measured.error,
+                    at_ns=at_ns,
+                    phases=None,
+                )
+            )
+        return rows
+
+
+def _said(passed: InstanceTimeout) -> str:
+    tail = f"; console: {passed.console_tail[-400:]}" if passed.console_tail else ""
+    return f"{passed.message} (last phase: {passed.last_phase}){tail}"

@@ -1,0 +1,609 @@
+"""Results, schema 1: what a run says about itself, and one sample a line.
+
+    results/<run-id>/run.json        Run: plan, environment, preparations, outcome
+    results/<run-id>/samples.jsonl   Sample: one measured value with everything needed to judge it
+
+The records are values that cannot be wrong alone: a constructor refuses what no run could have
+measured (a value beside a failure, a negative duration, NaN). ``read_run`` also refuses what
+contradicts the run it stands in. Results files may come from a stranger: whatever is in them, the
+answer is a Results or a ResultsError that says file, line and field.
+
+JSON becomes dataclasses by their annotations, with nothing guessed and nothing lost: every field
+must be there (unless it has a default), none may be unknown, no type is coerced; duplicate keys,
+NaN, Infinity, integers beyond 64 bits and text that is not Unicode are refused. Source: RFC 7493.
+"""
+
+import dataclasses
+import functools
+import json
+import math
+import os
+import re
+import tempfile
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from types import NoneType, UnionType
+from typing import (
+    Any,
+    Literal,
+    NamedTuple,
+    NoReturn,
+    TypeVar,
+    Union,
+    cast,
+    get_args,
+    get_origin,
+    get_type_hints,
+)
+
+from benchmarks.backend import COMMON_PHASES
+from benchmarks.errors import ResultsError
+
+T = TypeVar("T")
+
+Scalar = str | int | float | bool | None
+Status = Literal["ok", "failed", "timeout", "skipped"]
+Direction = Literal["lower", "higher"]
+Outcome = Literal["running", "complete", "interrupted", "failed"]
+
+RUN_FILE = "run.json"
+SAMPLES_FILE = "samples.jsonl"
+MAX_LINE_BYTES = 1 << 20
+MAX_FILE_BYTES = 1 << 28
+_RUN_ID = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,127}")
+_INT_LIMIT = 2**63
+_NAMES = {
+    str: "text",
+    int: "an integer",
+    float: "a number",
+    bool: "true or false",
+    NoneType: "null",
+}
+
+
+class NotJson(ResultsError):  # noqa: N818 - named by what is the case
+    """The text is not JSON at all: cut short or never JSON. A torn write looks like this."""
+
+
+class InstanceKey(NamedTuple):
+    """What names an instance inside a run."""
+
+    block: int
+    label: str
+    workload: str
+    attempt: int
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Sample:
+    """One line of the journal: one metric of one instance.
+
+    ``value`` is in ``unit`` and stands only beside status ``ok``; every other status has an
+    ``error``. Blocks count from 1; block 0 is for what is measured once for a run, such as
+    preparations. ``at_ns`` is when it was measured, on the monotonic clock since the run began.
+    ``phases`` (ns since the request) and ``facts`` (identity facts read inside the instance, such
+    as kernel_release, boot_id, processes, rootfs_fingerprint, cpus, memory_total_bytes) stand on
+    the first row of an instance and are None on its others.
+    """
+
+    schema: Literal[1] = 1
+    run: str
+    block: int
+    order: int
+    label: str
+    backend: str
+    accelerator: str | None
+    workload: str
+    instance: str
+    attempt: int
+    warmup: bool
+    image: str
+    metric: str
+    value: int | float | None
+    unit: str
+    method: str
+    status: Status
+    error: str | None
+    at_ns: int
+    phases: Mapping[str, int] | None
+    facts: Mapping[str, Scalar] | None = None
+
+    def __post_init__(self) -> None:
+        _not_negative(block=self.block, order=self.order, at_ns=self.at_ns)
+        _require(self.attempt >= 1, "attempts count from 1")
+        _require((self.value is None) == (self.status != "ok"), "a value stands beside 'ok' only")
+        _require((self.error is None) == (self.status == "ok"), "an error stands beside a failure")
+        if self.value is not None:
+            finite = math.isfinite(self.value) and abs(self.value) < _INT_LIMIT
+            _require(finite, f"the value of {self.metric!r} is not finite, or beyond 64 bits")
+            if self.unit in ("ns", "bytes"):
+                _not_negative(value=self.value)
+        for phase, at_ns in (self.phases or {}).items():
+            _require(phase.partition(".")[0] in COMMON_PHASES, f"unknown phase {phase[:40]!r}")
+            _not_negative(**{f"phases.{phase}": at_ns})
+
+    @property
+    def key(self) -> InstanceKey:
+        """The instance this row belongs to."""
+        return InstanceKey(self.block, self.label, self.workload, self.attempt)
+
+    def line(self) -> bytes:
+        """The journal's line, newline included. Raises ResultsError if it cannot be written."""
+        return as_json(self) + b"\n"
+
+    @staticmethod
+    def parse(line: bytes) -> "Sample":
+        """The sample on *line*. Raises ResultsError (NotJson if it is cut or no JSON)."""
+        if len(line) > MAX_LINE_BYTES:
+            raise ResultsError(f"the line is longer than {MAX_LINE_BYTES} bytes")
+        return _decode(Sample, _loads(line))
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Metric:
+    """What a workload measures: a duration names its two events in ``start`` and ``stop``."""
+
+    name: str
+    unit: str
+    direction: Direction
+    start: str | None
+    stop: str | None
+    method: str
+    title: str
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Workload:
+    """What is run; every instance of it owes one row for each metric."""
+
+    name: str
+    argv: tuple[str, ...]
+    metrics: tuple[Metric, ...]
+
+    def __post_init__(self) -> None:
+        _distinct("metric", [metric.name for metric in self.metrics])
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Arm:
+    """A subject of the comparison. ``label`` differs from ``backend`` in A/A controls only."""
+
+    label: str
+    backend: str
+    accelerator: str | None
+    note: str | None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Plan:
+    """What was meant to be measured, written before the first sample; ``order`` says how."""
+
+    backends: tuple[Arm, ...]
+    workloads: tuple[Workload, ...]
+    blocks: int
+    seed: int
+    order: str
+
+    def __post_init__(self) -> None:
+        _not_negative(blocks=self.blocks)
+        _distinct("label", [arm.label for arm in self.backends])
+        _distinct("workload", [workload.name for workload in self.workloads])
+
+    def arm(self, label: str) -> Arm | None:
+        """The arm called *label*, if there is one."""
+        return next((arm for arm in self.backends if arm.label == label), None)
+
+    def owed(self, workload: str) -> dict[str, str]:
+        """Metric -> unit: each instance of *workload* gives a row for each; empty if unknown."""
+        return {
+            metric.name: metric.unit
+            for found in self.workloads
+            if found.name == workload
+            for metric in found.metrics
+        }
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class PreparationCost:
+    """What making the image startable cost a backend, once; see benchmarks.backend."""
+
+    backend: str
+    duration_ns: int
+    disk_bytes: int
+    cached: bool
+    method: str
+
+    def __post_init__(self) -> None:
+        _not_negative(duration_ns=self.duration_ns, disk_bytes=self.disk_bytes)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Limits:
+    """The limits every instance was given where its backend enforces them; None is no limit."""
+
+    cpus: int | float | None
+    memory_bytes: int | None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Accelerator:
+    """How a backend's guest code is executed, and the sentence of the probe that found out."""
+
+    name: str
+    sentence: str
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Skipped:
+    """A backend that was asked for and could not run here; shown as it is."""
+
+    backend: str
+    reason: str
+    remedy: str
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Run:
+    """One execution of a suite. ``started_at`` and ``ended_at`` are wall clock, ISO 8601, UTC.
+
+    ``images`` maps a reference to its digest, ``accelerators`` a backend to what it ran on;
+    ``environment`` is plain JSON: CPU, kernel, governor, mitigations, clock source.
+    """
+
+    schema: Literal[1] = 1
+    run: str
+    suite: str
+    plan: Plan
+    images: Mapping[str, str]
+    preparations: tuple[PreparationCost, ...]
+    cache_state: str
+    boot_profile: str
+    limits: Limits
+    versions: Mapping[str, str]
+    environment: Mapping[str, Any]
+    accelerators: Mapping[str, Accelerator]
+    skipped: tuple[Skipped, ...]
+    command: tuple[str, ...]
+    started_at: str
+    ended_at: str | None
+    outcome: Outcome
+
+    def __post_init__(self) -> None:
+        _require(_RUN_ID.fullmatch(self.run) is not None, f"{self.run[:40]!r} is no run id")
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Results:
+    """A run and its samples in the order they were measured.
+
+    ``torn`` says what was dropped if the journal's last line is cut, which is what a crash leaves.
+    """
+
+    run: Run
+    samples: tuple[Sample, ...]
+    torn: str | None = None
+
+
+def read_run(directory: Path) -> Results:
+    """Everything in a run's folder. Raises ResultsError with file, line and field."""
+    run = read_record(directory)
+    path = directory / SAMPLES_FILE
+    if not path.exists():
+        return Results(run=run, samples=())
+    samples: list[Sample] = []
+    seen: dict[InstanceKey, set[str]] = {}
+    lines = _lines(_read(path))
+    for number, line in enumerate(lines, start=1):
+        try:
+            sample = _complete(line)
+        except NotJson as wrong:
+            if number < len(lines):
+                raise _located(wrong, path, number) from None
+            torn = f"line {number} of {path.name} is cut short ({len(line)} bytes) and was dropped"
+            return Results(run=run, samples=tuple(samples), torn=torn)
+        except ResultsError as wrong:
+            raise _located(wrong, path, number) from None
+        if (why := contradiction(run, sample, seen)) is not None:
+            raise _located(ResultsError(why), path, number)
+        samples.append(sample)
+    return Results(run=run, samples=tuple(samples))
+
+
+def read_record(directory: Path) -> Run:
+    """The run's record alone (run.json). Raises ResultsError."""
+    path = directory / RUN_FILE
+    raw = _read(path)
+    try:
+        return _decode(Run, _loads(raw))
+    except ResultsError as wrong:
+        raise _located(wrong, path, None) from None
+    except RecursionError:
+        raise _located(ResultsError("the JSON is nested too deeply"), path, None) from None
+
+
+def write_run(directory: Path, run: Run) -> None:
+    """Write or replace the run's record: whole and on disk, or not at all."""
+    write_atomically(directory / RUN_FILE, as_json(run, indent=2) + b"\n")
+
+
+def write_atomically(path: Path, content: bytes) -> None:
+    """Replace *path* by *content* through a temporary name beside it. Raises ResultsError."""
+    try:
+        with _temporary(path) as name:
+            with Path(name).open("wb") as file:
+                file.write(content)
+                file.flush()
+                os.fsync(file.fileno())
+            Path(name).replace(path)
+        sync_directory(path.parent)
+    except OSError as wrong:
+        raise ResultsError(
+            f"{path} cannot be written: {wrong.strerror}",
+            remedy="free some space or choose another folder with --out",
+        ) from None
+
+
+def sync_directory(path: Path) -> None:
+    """Make the names in a folder durable. Source: fsync(2), notes."""
+    descriptor = os.open(path, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
+    try:
+        os.fsync(descriptor)
+    finally:
+        os.close(descriptor)
+
+
+def contradiction(run: Run, sample: Sample, seen: dict[InstanceKey, set[str]]) -> str | None:
+    """Why *sample* cannot stand in *run* after what was *seen*; None if it can, then noted."""
+    if (why := _foreign(run, sample)) is not None:
+        return why
+    rows = seen.setdefault(sample.key, set())
+    if sample.metric in rows:
+        return f"metric {sample.metric!r} stands twice for {_named(sample.key)}"
+    if rows and (sample.phases is not None or sample.facts is not None):
+        return f"phases and facts stand on the first row of {_named(sample.key)} only"
+    rows.add(sample.metric)
+    return None
+
+
+def _foreign(run: Run, sample: Sample) -> str | None:
+    arm = run.plan.arm(sample.label)
+    if sample.run != run.run:
+        return f"the sample belongs to run {sample.run[:60]!r}, not to {run.run!r}"
+    if arm is None:
+        return f"label {sample.label[:60]!r} is not in the plan"
+    if (sample.backend, sample.accelerator) != (arm.backend, arm.accelerator):
+        return f"backend or accelerator of label {arm.label!r} are not those of the plan"
+    unit = run.plan.owed(sample.workload).get(sample.metric)
+    if unit is None:
+        return f"metric {sample.metric[:60]!r} is not in the plan of {sample.workload[:60]!r}"
+    if unit != sample.unit:
+        return f"{sample.metric!r} is in {sample.unit[:20]!r}, and in {unit!r} in the plan"
+    return None
+
+
+def _complete(line: bytes) -> Sample:
+    if not line.endswith(b"\n"):
+        raise NotJson("the line has no end")
+    try:
+        return Sample.parse(line)
+    except RecursionError:
+        raise ResultsError("the JSON is nested too deeply") from None
+
+
+def _lines(raw: bytes) -> list[bytes]:
+    """Split at newlines only (not at carriage returns), which stay on the lines that have one."""
+    *whole, rest = raw.split(b"\n")
+    return [line + b"\n" for line in whole] + ([rest] if rest else [])
+
+
+def _read(path: Path) -> bytes:
+    try:
+        if path.stat().st_size > MAX_FILE_BYTES:
+            raise ResultsError(f"{path} is larger than {MAX_FILE_BYTES} bytes")
+        return path.read_bytes()
+    except OSError as wrong:
+        raise ResultsError(
+            f"{path} cannot be read: {wrong.strerror}",
+            remedy="give the folder of a run, such as results/RUN-ID",
+        ) from None
+
+
+@contextmanager
+def _temporary(path: Path) -> Iterator[str]:
+    """A fresh file beside *path* that is gone afterwards, whatever happens."""
+    descriptor, name = tempfile.mkstemp(dir=path.parent, prefix=".new-")
+    try:
+        os.fchmod(descriptor, 0o644)
+        os.close(descriptor)
+        yield name
+    finally:
+        Path(name).unlink(missing_ok=True)
+
+
+def _located(wrong: ResultsError, path: Path, number: int | None) -> ResultsError:
+    where = str(path) if number is None else f"{path}, line {number}"
+    return ResultsError(f"{where}: {wrong.message}", remedy=wrong.remedy)
+
+
+def _named(key: InstanceKey) -> str:
+    return f"{key.label} in block {key.block}, workload {key.workload}, attempt {key.attempt}"
+
+
+def _require(condition: bool, sentence: str) -> None:  # noqa: FBT001 - reads as a sentence
+    if not condition:
+        raise ResultsError(sentence)
+
+
+def _not_negative(**numbers: float) -> None:
+    for name, number in numbers.items():
+        _require(number >= 0, f"field {name[:60]!r} is negative")
+
+
+def _distinct(noun: str, names: list[str]) -> None:
+    _require(len(set(names)) == len(names), f"a {noun} stands twice in the plan")
+
+
+def _loads(raw: bytes) -> object:
+    """The value that *raw* says. Raises NotJson, or ResultsError for what JSON forbids."""
+    try:
+        return json.loads(raw.decode(), object_pairs_hook=_unique, parse_constant=_no_constant)
+    except UnicodeDecodeError:
+        raise NotJson("the text is not UTF-8") from None
+    except json.JSONDecodeError as wrong:
+        raise NotJson(f"this is not JSON: {wrong.msg} at column {wrong.colno}") from None
+    except RecursionError:
+        raise ResultsError("the JSON is nested too deeply") from None
+    except ValueError:  # int() refuses more than 4300 digits
+        raise ResultsError("a number has too many digits") from None
+
+
+def as_json(value: object, *, indent: int | None = None) -> bytes:
+    """*value* (a dataclass, or plain JSON) as UTF-8, the same bytes for the same value."""
+    separators = (",", ":") if indent is None else (",", ": ")
+    try:
+        text = json.dumps(
+            _plain(value),
+            ensure_ascii=False,
+            allow_nan=False,
+            indent=indent,
+            separators=separators,
+        )
+        return text.encode()
+    except (ValueError, TypeError) as wrong:  # NaN, lone surrogates, objects
+        raise ResultsError(f"a value cannot be written as JSON: {wrong}") from None
+
+
+def _decode(kind: type[T], value: object, path: str = "") -> T:
+    """*value* as a *kind*, which must be a dataclass. Raises ResultsError naming the field."""
+    if not isinstance(value, dict):
+        _refuse(path, "an object", value)
+    fields = {field.name: field for field in dataclasses.fields(cast("Any", kind))}
+    if unknown := sorted(value.keys() - fields.keys()):
+        raise ResultsError(f"unknown field {_shown(_join(path, unknown[0]))}")
+    for name, field in fields.items():
+        if name not in value and field.default is dataclasses.MISSING:
+            raise ResultsError(f"field {_shown(_join(path, name))} is missing")
+    hints = _hints(cast("Any", kind))
+    return kind(
+        **{name: _convert(hints[name], item, _join(path, name)) for name, item in value.items()}
+    )
+
+
+@functools.cache
+def _hints(kind: Any) -> dict[str, Any]:
+    return get_type_hints(kind)
+
+
+def _convert(kind: Any, value: object, path: str) -> Any:
+    if kind is Any:
+        return _anything(value, path)
+    if dataclasses.is_dataclass(kind):
+        return _decode(cast("type[object]", kind), value, path)
+    origin = get_origin(kind)
+    if origin is None:
+        return _scalar(kind, value, path)
+    return _composite(origin, get_args(kind), value, path)
+
+
+def _composite(origin: Any, args: tuple[Any, ...], value: object, path: str) -> Any:
+    if origin is Literal:
+        return _one_of(args, value, path)
+    if origin in (Union, UnionType):
+        return _either(args, value, path)
+    if origin is tuple:
+        if not isinstance(value, list):
+            _refuse(path, "a list", value)
+        return tuple(_convert(args[0], item, f"{path}[{i}]") for i, item in enumerate(value))
+    if not isinstance(value, dict):
+        _refuse(path, "an object", value)
+    return {_text(key, path): _convert(args[1], value[key], _join(path, key)) for key in value}
+
+
+def _one_of(choices: tuple[Any, ...], value: object, path: str) -> object:
+    for choice in choices:
+        if type(choice) is type(value) and choice == value:
+            return value
+    return _refuse(path, " or ".join(repr(choice) for choice in choices), value)
+
+
+def _either(kinds: tuple[Any, ...], value: object, path: str) -> Any:
+    """None, or whichever of *kinds* fits; scalars are told apart by type, never coerced."""
+    if value is None and NoneType in kinds:
+        return None
+    rest = [kind for kind in kinds if kind is not NoneType]
+    if len(rest) == 1:
+        return _convert(rest[0], value, path)
+    for kind in rest:
+        if type(value) is kind:
+            return _scalar(kind, value, path)
+    return _refuse(path, " or ".join(_NAMES[kind] for kind in kinds), value)
+
+
+def _scalar(kind: Any, value: object, path: str) -> Any:
+    accepted = (int, float) if kind is float else (kind,)
+    if type(value) not in accepted:  # exact: True is no integer here
+        _refuse(path, _NAMES[kind], value)
+    return _anything(value, path)
+
+
+def _anything(value: object, path: str) -> object:
+    """*value* as it is, once every text and number in it can be written and computed with."""
+    if isinstance(value, str):
+        return _text(value, path)
+    if isinstance(value, float) and not math.isfinite(value):
+        raise ResultsError(f"field {_shown(path)} is too large for a number")
+    if type(value) is int and not -_INT_LIMIT < value < _INT_LIMIT:
+        raise ResultsError(f"field {_shown(path)} does not fit in 64 bits")
+    if isinstance(value, list):
+        return [_anything(item, f"{path}[{i}]") for i, item in enumerate(value)]
+    if isinstance(value, dict):
+        return {_text(key, path): _anything(value[key], _join(path, key)) for key in value}
+    return value
+
+
+def _text(value: str, path: str) -> str:
+    try:
+        value.encode()
+    except UnicodeEncodeError:
+        raise ResultsError(f"field {_shown(path)} holds text that is not Unicode") from None
+    return value
+
+
+def _plain(value: object) -> object:
+    if dataclasses.is_dataclass(value) and not isinstance(value, type):
+        return {
+            field.name: _plain(getattr(value, field.name)) for field in dataclasses.fields(value)
+        }
+    if isinstance(value, Mapping):
+        return {key: _plain(item) for key, item in value.items()}
+    if isinstance(value, Sequence) and not isinstance(value, str | bytes):
+        return [_plain(item) for item in value]
+    return value
+
+
+def _unique(pairs: list[tuple[str, object]]) -> dict[str, object]:
+    found = dict(pairs)
+    if len(found) != len(pairs):
+        raise ResultsError("an object names the same field twice")
+    return found
+
+
+def _no_constant(name: str) -> NoReturn:
+    raise ResultsError(f"{name} is not a JSON number")
+
+
+def _refuse(path: str, wanted: str, value: object) -> NoReturn:
+    subject = f"field {_shown(path)}" if path else "the whole"
+    raise ResultsError(f"{subject} should be {wanted}, not {_shown(value)}")
+
+
+def _shown(value: object) -> str:
+    """A hostile value for an error message: escaped by repr and short."""
+    text = repr(value)
+    return text if len(text) <= 60 else f"{text[:56]} ..."
+
+
+def _join(path: str, name: str) -> str:
+    return f"{path}.{name}" if path else name

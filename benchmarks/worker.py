@@ -1,0 +1,208 @@
+"""The process that launches instances: light, one engine, warmed before any clock starts.
+
+``python -m benchmarks.worker BACKEND FD`` serves one harness over the socket FD. It is born
+apart, in a session of its own; it dies when the harness dies; everything it starts dies with it.
+Its control groups are laid out so that "the group of the instance" means the same for all::
+
+    isoscope-<name>/worker                 the worker while it warms up
+    isoscope-<name>/instance/engine        the worker from launch on, and every engine it starts
+    isoscope-<name>/instance/<id>          a container, with its limits
+
+What is charged below ``instance`` is the engine and the instance, not the interpreter's start.
+"""
+
+import os
+import secrets
+import signal
+import socket
+import sys
+import time
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import ExitStack, contextmanager
+from pathlib import Path
+from typing import Any
+
+from benchmarks import meters, wire
+from benchmarks.backend import Backend, Instance, InstanceTimeout, Reading, Usage
+from benchmarks.backends import opened
+from runtime import syscalls
+from runtime.container.cgroups import place, plan_groups
+from runtime.container.facts import host_facts
+from runtime.container.launch.interpreter import run_steps
+from runtime.container.spec import Limits
+from runtime.container.state import instances_dir, record_owner, remove_instance
+from runtime.errors import RuntimeFault
+
+
+class Groups:
+    """The worker's control groups, if it may have some; see the module's picture."""
+
+    def __init__(self, name: str, tops: tuple[Path, ...]) -> None:
+        self.within = f"{name}/instance"
+        self._tops = tops
+
+    def enter(self, where: str) -> None:
+        """Move this process into *where* (``worker`` or ``instance/engine``) of each hierarchy."""
+        for top in self._tops:
+            (top / where / "cgroup.procs").write_text("0")
+
+    def usage(self) -> Reading | None:
+        """What is charged to engine and instance."""
+        readings = (meters.group_usage(top / "instance") for top in self._tops)
+        return next((reading for reading in readings if reading is not None), None)
+
+
+@contextmanager
+def groups() -> Iterator[Groups | None]:
+    """Control groups for this worker, removed at the end; None where we may not make any."""
+    name = f"w-{secrets.token_hex(5)}"
+    directory = instances_dir() / name
+    facts = host_facts()
+    places = place(facts.hierarchies, name, None)
+    if os.geteuid() != 0 or not places:
+        yield None
+        return
+    tops = tuple(Path(group.path) for group in places)
+    with ExitStack() as undo:
+        directory.mkdir(parents=True)
+        record_owner(directory, tops)
+        undo.callback(remove_instance, directory)
+        for step_name in (name, f"{name}/worker", f"{name}/instance", f"{name}/instance/engine"):
+            run_steps(tuple(plan_groups(place(facts.hierarchies, step_name, None), Limits())))
+        undo.callback(_leave, tops)
+        yield Groups(name, tops)
+
+
+def _leave(tops: tuple[Path, ...]) -> None:
+    """Go back to where we were born, so that our groups are empty and can be removed."""
+    for top in tops:
+        (top.parent / "cgroup.procs").write_text("0")
+
+
+class Server:
+    """Answers one harness: first what the backend is, then one instance at a time."""
+
+    def __init__(self, backend: Backend, own: Groups | None, line: wire.Line) -> None:
+        self._backend = backend
+        self._groups = own
+        self._line = line
+        self._instance: Instance | None = None
+        self._leave: Callable[[], None] = _nothing
+
+    def serve(self) -> None:
+        """Answer until the harness hangs up; then end what still runs."""
+        try:
+            while (request := self._line.receive()) is not None:
+                self._line.send(self._answer(request))
+        finally:
+            self._leave()
+
+    def _answer(self, request: wire.Message) -> wire.Message:
+        operation = request.pop("op")
+        try:
+            return {"ok": getattr(self, f"_do_{operation}")(**request)}
+        except InstanceTimeout as passed:
+            return {"error": wire.pack_timeout(passed), "kind": "timeout"}
+        except RuntimeFault as error:
+            return {"error": str(error), "kind": "failed"}
+        except Exception as error:  # noqa: BLE001 - the harness records whatever it was
+            return {"error": f"{type(error).__name__}: {error}", "kind": "failed"}
+
+    def _do_probe(self) -> Any:
+        why = self._backend.probe()
+        return None if why is None else {"reason": why.reason, "remedy": why.remedy}
+
+    def _do_features(self) -> Any:
+        features = self._backend.features
+        values = {name: getattr(features, name) for name in features.__slots__}
+        sets = {"enforces": sorted(features.enforces), "networks": sorted(features.networks)}
+        return values | sets
+
+    def _do_prepare(self, image: str) -> Any:
+        made = self._backend.prepare(image)
+        return {name: getattr(made, name) for name in made.__slots__}
+
+    def _do_launch(self, spec: wire.Message) -> Any:
+        if self._groups is not None:
+            self._groups.enter("instance/engine")
+        manager = self._backend.launch(wire.unpack_spec(spec))
+        instance = manager.__enter__()
+        self._instance = instance
+
+        def leave() -> None:
+            self._leave = _nothing
+            manager.__exit__(None, None, None)
+
+        self._leave = leave
+        return {"phases": dict(instance.phases)}
+
+    def _do_until_output(self, timeout_s: float) -> Any:
+        wait: Callable[..., bool] = getattr(self._launched(), "until_output", _no_output)
+        return wait(timeout_s=timeout_s)
+
+    def _do_wait(self, timeout_s: float) -> Any:
+        return wire.pack_result(self._launched().wait(timeout_s=timeout_s))
+
+    def _do_run(self, argv: Sequence[str], stdin: str, timeout_s: float) -> Any:
+        given = wire.unpack_bytes(stdin)
+        result = self._launched().run(argv, stdin=given, timeout_s=timeout_s)
+        return wire.pack_result(result)
+
+    def _do_usage(self) -> Any:
+        usage = self._launched().usage()
+        readings, absent = dict(usage.readings), dict(usage.absent)
+        charged = None if self._groups is None else self._groups.usage()
+        if charged is not None:
+            readings["cgroup"] = charged
+        else:
+            absent["cgroup"] = "no control group of our own could be made"
+        if (own := meters.rollup(os.getpid())) is not None:
+            readings["instrument"] = Reading(
+                value_bytes=own.pss_bytes, method="Pss of the worker that launched the instance"
+            )
+        return wire.pack_usage(Usage(readings=readings, absent=absent))
+
+    def _do_phases(self) -> Any:
+        return dict(self._launched().phases)
+
+    def _do_leave(self) -> Any:
+        instance = self._launched()
+        leaving_ns = time.monotonic_ns()
+        self._leave()
+        teardown_ns = time.monotonic_ns() - leaving_ns
+        self._instance = None
+        return {"phases": dict(instance.phases), "teardown_ns": teardown_ns}
+
+    def _launched(self) -> Instance:
+        if self._instance is None:
+            raise RuntimeFault("no instance has been launched")
+        return self._instance
+
+
+def main(argv: Sequence[str]) -> int:
+    """Serve the harness at the socket *argv[1]* with the backend *argv[0]*; 0 when it hangs up."""
+    name, descriptor, harness = argv[0], int(argv[1]), int(argv[2])
+    syscalls.prctl(syscalls.PR_SET_PDEATHSIG, signal.SIGKILL)
+    if os.getppid() != harness:
+        return 1  # it died before we could ask to die with it
+    syscalls.prctl(syscalls.PR_SET_CHILD_SUBREAPER, 1)
+    line = wire.Line(socket.socket(fileno=descriptor))
+    with groups() as own:
+        if own is not None:
+            own.enter("worker")
+        with opened(name, within=None if own is None else own.within) as backend:
+            line.send({"ok": name})
+            Server(backend, own, line).serve()
+    return 0
+
+
+def _nothing() -> None:
+    """What leaving means when nothing is running."""
+
+
+def _no_output(*, timeout_s: float) -> bool:  # noqa: ARG001 - the signature of the real one
+    return True
+
+
+if __name__ == "__main__":
+    sys.exit(main(sys.argv[1:]))

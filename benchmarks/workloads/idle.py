@@ -1,0 +1,57 @@
+"""idle: what an instance costs in memory and disk while it does nothing."""
+
+from benchmarks.backend import Usage
+from benchmarks.launcher import RemoteInstance
+from benchmarks.results import Metric
+from benchmarks.results import Workload as Record
+from benchmarks.workloads import Facts, Value, Values, WorkloadFailed, facts
+
+_DEFINITIONS = {
+    "memory.pss": ("pss", "Memory, shared pages split (PSS)"),
+    "memory.uss": ("uss", "Memory, private pages only (USS)"),
+    "memory.cgroup": ("cgroup", "Memory charged by the kernel (cgroup)"),
+    "memory.instrument": ("instrument", "Memory of the worker that launched it"),
+    "disk.instance": ("disk_instance", "Disk each further instance adds"),
+}
+"""Metric -> the definition's name in a usage, and its title."""
+
+
+_SCRIPT = "mkfifo /tmp/$$ && exec 3<>/tmp/$$ && rm /tmp/$$ && echo idle && read -r _ <&3"
+"""Once the word is out, the shell only blocks: its memory is the same from then on."""
+
+
+class Idle:
+    """A shell says one word and waits for ever; then the instance is looked at from outside."""
+
+    timeout_s = 60.0
+    record = Record(
+        name="idle",
+        argv=("sh", "-c", _SCRIPT),
+        metrics=tuple(
+            Metric(
+                name=name, unit="bytes", direction="lower", start=None, stop=None,
+                method="read once from the host after the first output", title=title,
+            )
+            for name, (_, title) in _DEFINITIONS.items()
+        ),
+    )  # fmt: skip
+
+    def measure(self, instance: RemoteInstance, facts_: Facts) -> Values:
+        """Read the usage first: the facts' own command would add to it."""
+        if not instance.until_output(timeout_s=self.timeout_s):
+            raise WorkloadFailed("no output before the deadline")
+        usage = instance.usage()
+        facts.of_instance(instance, facts_)
+        return {metric: _value(usage, name) for metric, (name, _) in _DEFINITIONS.items()}
+
+    def conclude(self, instance: RemoteInstance) -> Values:  # noqa: ARG002 - the protocol's
+        """Nothing is read of what is gone."""
+        return {}
+
+
+def _value(usage: Usage, definition: str) -> Value:
+    reading = usage.readings.get(definition)
+    if reading is None:
+        why = usage.absent.get(definition, "this backend has no such reading")
+        return Value(value=None, method=definition, error=why)
+    return Value(value=reading.value_bytes, method=reading.method)

@@ -1,0 +1,107 @@
+"""The front door: one verb leads to one package's command line, which is imported only then."""
+
+import sys
+from collections.abc import Sequence
+from pathlib import Path
+
+USAGE = 2
+
+_HELP = """\
+isoscope: one OCI image as a plain process, a container and a virtual machine, measured.
+
+  isoscope bench [SUITE]            measure here; the report is written beside the results
+  isoscope report RUN               the report of a run again: html, md or json
+  isoscope run [--on BACKEND] IMAGE [CMD…]
+                                    run a command, isolated as BACKEND does: container, vm, host
+  isoscope image ls|inspect|bootstrap|rm
+                                    the images of this machine
+  isoscope setup                    install what is missing; every verb does so on first use
+  isoscope test                     check this checkout: format, types, layers, tests
+
+'isoscope VERB --help' tells more about a verb.
+"""
+
+_TAKES_VALUE = {
+    "-e", "--env", "-w", "--workdir", "-u", "--user", "-m", "--memory", "--cpus", "--pids-limit",
+    "--timeout", "--accel",
+}  # fmt: skip
+"""The options of ``run`` that are followed by a value: what comes next is not the image."""
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    """Do what the command line says; the exit status."""
+    words = list(sys.argv[1:] if argv is None else argv)
+    if not words or words[0] in {"-h", "--help", "help"}:
+        print(_HELP, end="")
+        return 0 if words else USAGE
+    verb, *rest = words
+    match verb:
+        case "bench":
+            from benchmarks import cli as benchmarks_cli
+
+            return benchmarks_cli.main(words, publish=_publish)
+        case "report":
+            from reports import cli as reports_cli
+
+            return reports_cli.main(rest)
+        case "image":
+            from runtime import cli as runtime_cli
+
+            return runtime_cli.main(words)
+        case "run":
+            return _run(rest)
+        case _:
+            print(f"isoscope: no verb {verb!r}; see 'isoscope --help'", file=sys.stderr)
+            return USAGE
+
+
+def _run(words: list[str]) -> int:
+    backend, rest = _split_backend(words)
+    match backend:
+        case "container":
+            from runtime import cli as runtime_cli
+
+            return runtime_cli.main(["run", *rest])
+        case "vm":
+            from vmbackend import cli as vm_cli
+
+            return vm_cli.main(rest)
+        case "host":
+            from benchmarks import cli as benchmarks_cli
+
+            return benchmarks_cli.main(["run", *rest], publish=_publish)
+        case _:
+            known = "container, vm or host"
+            print(f"isoscope: unknown backend {backend!r}; use {known}", file=sys.stderr)
+            return USAGE
+
+
+def _split_backend(words: list[str]) -> tuple[str, list[str]]:
+    """The value of ``--on``, which may stand anywhere before the image, and the other words."""
+    backend, rest = "container", []
+    left = iter(words)
+    for word in left:
+        if word == "--on":
+            backend = next(left, "")
+        elif word.startswith("--on="):
+            backend = word.removeprefix("--on=")
+        elif word in _TAKES_VALUE:
+            rest += [word, *[value for value in [next(left, None)] if value is not None]]
+        elif word.startswith("-") and word != "--":
+            rest.append(word)
+        else:
+            return backend, [*rest, word, *left]
+    return backend, rest
+
+
+def _publish(directory: Path) -> None:
+    """The table in the terminal, and where the page is."""
+    import reports
+
+    reports.print_summary(directory)
+    page = reports.publish(directory)
+    print(f"\nresults: {directory}\nreport:  {page}")
+
+
+if __name__ == "__main__":
+    sys.exit(main())

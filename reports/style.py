@@ -1,0 +1,131 @@
+"""How numbers, names and backends look, the same in every format.
+
+Three significant digits: more would claim what no benchmark on a shared machine can keep.
+"""
+
+import math
+from collections.abc import Sequence
+
+from benchmarks.results import Arm
+from benchmarks.stats import Interval, Verdict
+
+_TIMES = ((1, "ns"), (1e3, "µs"), (1e6, "ms"), (1e9, "s"))
+_SIZES = ((1, "B"), (1024, "KiB"), (1024**2, "MiB"), (1024**3, "GiB"))
+
+_COLOURS = {"host": "#767676", "container": "#0072b2", "vm": "#d55e00"}
+_FURTHER_COLOURS = ("#009e73", "#cc79a7", "#8a6d00", "#7b5ea7")
+_MARKERS = {"host": "o", "container": "s", "vm": "D"}
+_FURTHER_MARKERS = ("^", "v", "P", "X")
+
+VERDICT_MARKS = {
+    Verdict.HIGHER: "▲",
+    Verdict.LOWER: "▼",
+    Verdict.EQUIVALENT: "=",
+    Verdict.INCONCLUSIVE: "?",
+    Verdict.TOO_FEW: "·",
+    Verdict.UNDEFINED: "∅",
+    Verdict.ONCE: "1",
+}
+
+
+def format_ns(value_ns: float) -> str:
+    """``1.23 ms``."""
+    return _scaled(value_ns, _TIMES)
+
+
+def format_bytes(value_bytes: float) -> str:
+    """``12.3 MiB``; whole bytes below one KiB."""
+    return _scaled(value_bytes, _SIZES)
+
+
+def format_value(value: float, unit: str) -> str:
+    """A value of any metric, with its unit."""
+    if unit == "ns":
+        return format_ns(value)
+    if unit == "bytes":
+        return format_bytes(value)
+    return f"{_digits(value)} {unit}"
+
+
+def format_ratio(ratio: float) -> str:
+    """``8.03x``."""
+    return f"{_digits(ratio)}x"
+
+
+def format_interval(interval: Interval) -> str:
+    """``7.91-8.17``, with an en dash and as many decimals as tell the ends apart.
+
+    An interval without width comes from samples that never vary: ``exactly 16.9``.
+    """
+    low, high = _digits(interval.low), _digits(interval.high)
+    if interval.low == interval.high:
+        return f"exactly {low}"
+    decimals = 3
+    while low == high and decimals < 9:
+        low, high = f"{interval.low:.{decimals}f}", f"{interval.high:.{decimals}f}"
+        decimals += 1
+    return f"{low}\N{EN DASH}{high}"
+
+
+def format_percent(share: float) -> str:
+    """``8.71 %`` for 0.0871."""
+    return f"{_digits(share * 100)} %" if share else "0 %"
+
+
+def format_margin(margin: float) -> str:
+    """``±10 %``: a factor of 1.1 either way."""
+    return f"±{margin * 100:.3g} %"
+
+
+def subject(arm: Arm) -> str:
+    """The label with its accelerator, ``vm[tcg]``: a number of one is never that of another."""
+    return arm.label if arm.accelerator is None else f"{arm.label}[{arm.accelerator}]"
+
+
+def printable(text: str, *, limit: int = 80) -> str:
+    """A stranger's text for one line of a terminal or figure: no control characters, not long."""
+    clean = "".join(char if char.isprintable() else "\N{REPLACEMENT CHARACTER}" for char in text)
+    return clean if len(clean) <= limit else f"{clean[: limit - 1]}\N{HORIZONTAL ELLIPSIS}"
+
+
+def colours(arms: Sequence[Arm]) -> dict[str, str]:
+    """Label -> colour, told apart with any colour vision and on light and dark ground.
+
+    Source: Okabe & Ito 2008, the two brightest left out.
+    """
+    return _assigned(arms, _COLOURS, _FURTHER_COLOURS)
+
+
+def markers(arms: Sequence[Arm]) -> dict[str, str]:
+    """Label -> shape, so that colour never carries the meaning alone."""
+    return _assigned(arms, _MARKERS, _FURTHER_MARKERS)
+
+
+def _assigned(
+    arms: Sequence[Arm], known: dict[str, str], further: Sequence[str]
+) -> dict[str, str]:
+    """By backend, variants (``vm:restored``) included; what is not known takes turns."""
+    strangers = list(dict.fromkeys(arm.backend for arm in arms if arm.backend not in known))
+    turns = {name: further[index % len(further)] for index, name in enumerate(strangers)}
+    return {arm.label: known.get(arm.backend) or turns[arm.backend] for arm in arms}
+
+
+def _scaled(value: float, units: Sequence[tuple[float, str]]) -> str:
+    """The largest unit in which the rounded value is at least 1."""
+    if value % 1 == 0 and abs(value) < units[1][0]:
+        return f"{value:.0f} {units[0][1]}"
+    text = ""
+    for index, (size, name) in enumerate(units):
+        text = f"{_digits(value / size)} {name}"
+        following = units[index + 1][0] / size if index + 1 < len(units) else math.inf
+        if float(_digits(value / size)) < min(following, 1000):
+            break
+    return text
+
+
+def _digits(value: float) -> str:
+    """Three significant digits without an exponent; all digits before the point."""
+    if value == 0 or not math.isfinite(value):
+        return f"{value:g}"
+    magnitude = math.floor(math.log10(abs(float(f"{value:.2e}"))))
+    return f"{value:.{max(0, 2 - magnitude)}f}"

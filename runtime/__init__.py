@@ -1,0 +1,1 @@
+"""The container runtime: images, and containers made of them by a plan that can be read."""

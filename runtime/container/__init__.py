@@ -1,0 +1,1 @@
+"""Containers: what is asked, the plan that makes it, and the running thing."""

@@ -1,0 +1,197 @@
+"""What users of the runtime hold: a container, from its image to its end."""
+
+import secrets
+import time
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import ExitStack, contextmanager
+from dataclasses import dataclass, field
+from pathlib import Path
+
+from runtime.container.cgroups import place
+from runtime.container.facts import HostFacts, host_facts
+from runtime.container.launch.interpreter import run_steps
+from runtime.container.launch.process import Process, start
+from runtime.container.launch.streams import Gathering, Pipes
+from runtime.container.plan import plan, plan_exec
+from runtime.container.spec import ContainerSpec, Limits, ProcessSpec
+from runtime.container.state import instances_dir, record_owner, remove_instance
+from runtime.container.steps import Plan
+from runtime.errors import RuntimeFault
+from runtime.image import Image, Store, identity, unpacked
+
+PURPOSE = "container"
+"""Under this name the unpacked tree that is the lower layer of every container is kept."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Options:
+    """What a user may ask beyond image and command; None is what the image says.
+
+    *within* is a path of groups below our own in which the container's groups are made.
+    """
+
+    env: Mapping[str, str] = field(default_factory=dict)
+    cwd: str | None = None
+    user: str | None = None
+    stdin: bytes = b""
+    limits: Limits = Limits()  # noqa: RUF009 - a frozen value
+    within: str | None = None
+    seccomp: bool = True
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Completed:
+    """How a command ended. Phases are nanoseconds since it was asked for."""
+
+    exit_status: int
+    stdout: bytes
+    stderr: bytes
+    phases: Mapping[str, int]
+
+
+class DeadlinePassed(RuntimeFault):
+    """The command did not end in time; it and all it started are dead now."""
+
+    def __init__(self, timeout_s: float, *, stdout: bytes, stderr: bytes) -> None:
+        super().__init__(f"no end after {timeout_s:g} s, so it was killed")
+        self.stdout = stdout
+        self.stderr = stderr
+
+
+def process_spec(image: Image, argv: Sequence[str], options: Options, tree: Path) -> ProcessSpec:
+    """What *image* and *options* come to: the image's config, overlaid by what was asked.
+
+    HOME is the user's own unless someone says otherwise, as docker does. An empty *argv* stays
+    empty: the caller decides whether the image's own command is meant.
+    """
+    who = identity(tree, options.user if options.user is not None else image.config.user)
+    env = {"HOME": who.home} | dict(image.config.env) | dict(options.env)
+    return ProcessSpec(
+        argv=tuple(argv),
+        env=tuple(f"{name}={value}" for name, value in env.items()),
+        cwd=options.cwd or image.config.cwd or "/",
+        identity=who,
+    )
+
+
+def container_spec(
+    process: ProcessSpec, options: Options, *, lower: Path, name: str
+) -> ContainerSpec:
+    """A container called *name* around *process*, on the unpacked image *lower*."""
+    return ContainerSpec(
+        id=name,
+        process=process,
+        lower=str(lower),
+        directory=str(instances_dir() / name),
+        hostname=name,
+        limits=options.limits,
+        within=options.within,
+        seccomp=options.seccomp,
+    )
+
+
+def explain(image: Image, argv: Sequence[str], options: Options) -> Plan:
+    """The plan for running *argv*; nothing of it is done, but the image is unpacked if need be."""
+    lower = unpacked(Store(), image, purpose=PURPOSE).path
+    process = process_spec(image, argv, options, lower)
+    spec = container_spec(process, options, lower=lower, name="0" * 12)
+    return plan(spec, host_facts())
+
+
+class Container:
+    """A running container. Made by ``container()``; gone when that block is left."""
+
+    def __init__(self, spec: ContainerSpec, facts: HostFacts, process: Process) -> None:
+        self.spec = spec
+        self.id = spec.id
+        self.pid = process.pid
+        self.directory = Path(spec.directory)
+        self.groups = tuple(Path(g.path) for g in place(facts.hierarchies, spec.id, spec.within))
+        self._facts = facts
+        self._process = process
+
+    @property
+    def process(self) -> Process:
+        """The container's init."""
+        return self._process
+
+    def plan_run(self, argv: Sequence[str]) -> Plan:
+        """The plan for one more command inside, with the container's own environment."""
+        own = self.spec.process
+        command = ProcessSpec(argv=tuple(argv), env=own.env, cwd=own.cwd, identity=own.identity)
+        return plan_exec(command, self.spec, self._facts, self.pid)
+
+    def run(self, argv: Sequence[str], *, stdin: bytes = b"", timeout_s: float) -> Completed:
+        """Run one more command inside. Raises DeadlinePassed, CommandNotRunnable, StepError."""
+        requested_ns = time.monotonic_ns()
+        with piped(self.plan_run(argv), stdin) as (process, gathering):
+            return complete(process, gathering, requested_ns, timeout_s=timeout_s)
+
+
+@contextmanager
+def container(
+    image: Image,
+    argv: Sequence[str],
+    options: Options,
+    *,
+    stdio: tuple[int, int, int],
+    facts: HostFacts | None = None,
+) -> Iterator[Container]:
+    """A running container; leaving the block kills it and removes everything of it.
+
+    *facts* may be read beforehand, so that a group this process enters later does not count.
+
+    Raises Unsupported, SpecError, StepError or CommandNotRunnable; then nothing is left either.
+    """
+    lower = unpacked(Store(), image, purpose=PURPOSE).path
+    process = process_spec(image, argv, options, lower)
+    spec = container_spec(process, options, lower=lower, name=secrets.token_hex(6))
+    facts = host_facts() if facts is None else facts
+    decided = plan(spec, facts)
+    with ExitStack() as undo:
+        groups = [Path(g.path) for g in place(facts.hierarchies, spec.id, spec.within)]
+        _make_directories(Path(spec.directory))
+        record_owner(Path(spec.directory), groups)
+        undo.callback(remove_instance, Path(spec.directory))
+        run_steps(decided.host)
+        init = start(decided, stdin=stdio[0], stdout=stdio[1], stderr=stdio[2])
+        undo.callback(init.close)
+        yield Container(spec, facts, init)
+
+
+@contextmanager
+def piped(decided: Plan, stdin: bytes) -> Iterator[tuple[Process, Gathering]]:
+    """Start *decided* with pipes for its input and output; it is dead when the block is left."""
+    with ExitStack() as undo:
+        pipes = Pipes.open()
+        undo.callback(pipes.close)
+        process = start(
+            decided, stdin=pipes.child[0], stdout=pipes.child[1], stderr=pipes.child[2]
+        )
+        undo.callback(process.close)
+        pipes.close_child()
+        yield process, Gathering(pipes, stdin)
+
+
+def complete(
+    process: Process, gathering: Gathering, requested_ns: int, *, timeout_s: float
+) -> Completed:
+    """Wait for the end of *process*. Raises DeadlinePassed after killing it."""
+    deadline_ns = time.monotonic_ns() + int(timeout_s * 1e9)
+    exit_ns = gathering.until_exit(process.pidfd, deadline_ns=deadline_ns)
+    if exit_ns is None:
+        process.kill()
+        raise DeadlinePassed(timeout_s, stdout=gathering.stdout, stderr=gathering.stderr)
+    status = process.poll(None)
+    marks = dict(process.marks_ns()) | {"exit": exit_ns}
+    if gathering.first_output_ns is not None:
+        marks["output"] = gathering.first_output_ns
+    phases = {"request": 0} | {k: v - requested_ns for k, v in marks.items()}
+    return Completed(
+        exit_status=status or 0, stdout=gathering.stdout, stderr=gathering.stderr, phases=phases
+    )
+
+
+def _make_directories(directory: Path) -> None:
+    for name in ("upper", "work", "root"):
+        (directory / name).mkdir(parents=True, exist_ok=False)

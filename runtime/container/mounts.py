@@ -1,0 +1,161 @@
+"""The file systems of a container: its root, /proc, /dev, /sys, and what is hidden there (pure).
+
+Every mount but the root is made after pivot_root, when no path can lead out of the container
+any more, whatever symbolic links the image holds; and the directories we mount on must not be
+links at all. Masked and read-only paths are those that Docker uses (moby, oci/defaults.go).
+"""
+
+import os
+import stat
+from collections.abc import Iterator
+from errno import EEXIST, ENOENT
+
+from runtime import syscalls
+from runtime.container.cgroups import Hierarchy
+from runtime.container.spec import ContainerSpec
+from runtime.container.steps import Slot, Step
+
+_NO_PROGRAMS = syscalls.MS_NOSUID | syscalls.MS_NODEV | syscalls.MS_NOEXEC
+_EXISTS = frozenset({EEXIST})
+_MISSING = frozenset({ENOENT})
+
+_DEVICES = {
+    "null": (1, 3), "zero": (1, 5), "full": (1, 7), "random": (1, 8), "urandom": (1, 9),
+    "tty": (5, 0),
+}  # fmt: skip
+"""Name -> major, minor (Documentation/admin-guide/devices.txt); all with mode 0666."""
+
+_LINKS = {
+    "fd": "/proc/self/fd",
+    "stdin": "/proc/self/fd/0",
+    "stdout": "/proc/self/fd/1",
+    "stderr": "/proc/self/fd/2",
+    "ptmx": "pts/ptmx",
+}
+
+_MASKED_FILES = (
+    "/proc/kcore", "/proc/keys", "/proc/latency_stats", "/proc/timer_list", "/proc/timer_stats",
+    "/proc/sched_debug", "/proc/interrupts",
+)  # fmt: skip
+_MASKED_DIRECTORIES = (
+    "/proc/asound", "/proc/acpi", "/proc/scsi", "/sys/firmware",
+    "/sys/devices/virtual/powercap",
+)  # fmt: skip
+_READ_ONLY = ("/proc/bus", "/proc/fs", "/proc/irq", "/proc/sys", "/proc/sysrq-trigger")
+
+
+def plan_root(spec: ContainerSpec) -> Iterator[Step]:
+    """Steps after which ``/`` is the image under a writable layer, and nothing else is left."""
+    root = f"{spec.directory}/root"
+    layers = f"lowerdir={spec.lower},upperdir={spec.directory}/upper,workdir={spec.directory}/work"
+    private = syscalls.MS_REC | syscalls.MS_PRIVATE
+    yield Step("mount", ("", "/", "", private, ""), "nothing we mount shows outside")
+    yield Step(
+        "mount",
+        ("overlay", root, "overlay", syscalls.MS_NODEV, f"{layers},volatile"),
+        "the image below, what this instance writes above; device files of the image are dead",
+    )
+    yield Step("chdir", (root,), "pivot_root wants to be told where it stands")
+    yield Step("pivot_root", (".", "."), "the image becomes the root, the old root lies on top")
+    yield Step(
+        "umount2", (".", syscalls.MNT_DETACH), "the host's files are gone", phase="prepared"
+    )
+    yield Step("chdir", ("/",), "stand in the new root")
+
+
+def plan_kernel_files(hierarchies: tuple[Hierarchy, ...]) -> Iterator[Step]:
+    """Steps that give /proc, /dev and /sys, with what they should not show masked."""
+    yield Step("umask", (0,), "the modes below are meant exactly")
+    yield from _mount_on("/proc", "proc", _NO_PROGRAMS, "", "its own processes")
+    yield from _plan_dev()
+    read_only = _NO_PROGRAMS | syscalls.MS_RDONLY
+    yield from _mount_on("/sys", "sysfs", read_only, "", "its own network devices, read-only")
+    yield from _plan_cgroups(hierarchies)
+    yield from _plan_masks()
+    yield Step("umask", (0o022,), "what programs expect")
+
+
+def plan_cwd(cwd: str) -> Iterator[Step]:
+    """Steps that make the working directory, as images expect it, and enter it."""
+    parts = [part for part in cwd.split("/") if part]
+    for depth in range(1, len(parts) + 1):
+        path = "/" + "/".join(parts[:depth])
+        yield Step("mkdir", (path, 0o755), "the working directory exists", allow=_EXISTS)
+    yield Step("chdir", (cwd,), "the working directory")
+
+
+def _mount_on(
+    path: str, fstype: str, flags: int, data: str, reason: str, *, source: str | None = None
+) -> Iterator[Step]:
+    yield Step("mkdir", (path, 0o755), "somewhere to mount", allow=_EXISTS)
+    yield Step(
+        "openat2",
+        (-100, path, os.O_PATH | os.O_DIRECTORY | os.O_NOFOLLOW, syscalls.RESOLVE_NO_SYMLINKS),
+        "a directory of the image, no link that would move the mount",
+        opens="place",
+    )
+    yield Step("close", (Slot("place"),), "nothing stays open that a working directory could name")
+    yield Step("mount", (source or fstype, path, fstype, flags, data), reason)
+
+
+def _plan_dev() -> Iterator[Step]:
+    no_suid = syscalls.MS_NOSUID | syscalls.MS_STRICTATIME
+    yield from _mount_on("/dev", "tmpfs", no_suid, "mode=755,size=65536k", "devices of its own")
+    for name, (major, minor) in _DEVICES.items():
+        mode = stat.S_IFCHR | 0o666
+        device = os.makedev(major, minor)
+        yield Step("mknod", (f"/dev/{name}", mode, device), f"/dev/{name}")
+    for name, target in _LINKS.items():
+        yield Step("symlink", (target, f"/dev/{name}"), f"/dev/{name}")
+    no_suid_exec = syscalls.MS_NOSUID | syscalls.MS_NOEXEC
+    terminals = "newinstance,ptmxmode=0666,mode=0620,gid=5"
+    yield from _mount_on("/dev/pts", "devpts", no_suid_exec, terminals, "terminals of its own")
+    yield from _mount_on(
+        "/dev/shm",  # noqa: S108 - the mount point itself
+        "tmpfs", _NO_PROGRAMS, "mode=1777,size=65536k", "shared memory of its own",
+        source="shm",
+    )  # fmt: skip
+    yield from _mount_on("/dev/mqueue", "mqueue", _NO_PROGRAMS, "", "message queues of its own")
+
+
+def _plan_cgroups(hierarchies: tuple[Hierarchy, ...]) -> Iterator[Step]:
+    """Let the instance read its own limits, as programs that size themselves by them expect."""
+    top = "/sys/fs/cgroup"
+    read_only = _NO_PROGRAMS | syscalls.MS_RDONLY
+    if any(h.version == 2 for h in hierarchies):
+        yield Step("mount", ("cgroup", top, "cgroup2", read_only, ""), "its own limits, read-only")
+        return
+    yield Step(
+        "mount", ("cgroup", top, "tmpfs", _NO_PROGRAMS, "mode=755"), "room for the controllers"
+    )
+    for hierarchy in hierarchies:
+        names = ",".join(hierarchy.controllers)
+        place = f"{top}/{hierarchy.mount_point.rpartition('/')[2]}"
+        yield Step("mkdir", (place, 0o755), "somewhere to mount")
+        yield Step(
+            "mount", ("cgroup", place, "cgroup", read_only, names), "its own limits, read-only"
+        )
+    locked = syscalls.MS_REMOUNT | syscalls.MS_BIND | read_only
+    yield Step("mount", ("", top, "", locked, ""), "no room for more")
+
+
+def _plan_masks() -> Iterator[Step]:
+    for path in _MASKED_FILES:
+        yield Step(
+            "mount",
+            ("/dev/null", path, "", syscalls.MS_BIND, ""),
+            "tells of the host",
+            allow=_MISSING,
+        )
+    for path in _MASKED_DIRECTORIES:
+        flags = _NO_PROGRAMS | syscalls.MS_RDONLY
+        yield Step(
+            "mount", ("tmpfs", path, "tmpfs", flags, ""), "tells of the host", allow=_MISSING
+        )
+    for path in _READ_ONLY:
+        bind = syscalls.MS_BIND | syscalls.MS_REC
+        yield Step(
+            "mount", (path, path, "", bind, ""), "a mount that can be locked", allow=_MISSING
+        )
+        lock = syscalls.MS_BIND | syscalls.MS_REMOUNT | syscalls.MS_RDONLY | _NO_PROGRAMS
+        yield Step("mount", ("", path, "", lock, ""), "steers the host: read-only", allow=_MISSING)

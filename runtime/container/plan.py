@@ -1,0 +1,155 @@
+"""Decides how a container is made: a pure function from what is asked and is here to steps."""
+
+import os
+import socket
+import struct
+from collections.abc import Iterator
+from errno import EACCES, ENOENT, ENOTDIR
+
+from runtime import syscalls
+from runtime.container import idle
+from runtime.container.cgroups import Group, place, plan_groups, plan_joining, plan_removal
+from runtime.container.facts import HostFacts
+from runtime.container.mounts import plan_cwd, plan_kernel_files, plan_root
+from runtime.container.privileges import plan_identity, plan_parting, plan_privileges
+from runtime.container.seccomp import default_filter
+from runtime.container.spec import ContainerSpec, ProcessSpec
+from runtime.container.steps import Plan, Slot, Step
+from runtime.errors import Unsupported
+
+NAMESPACES = (
+    syscalls.CLONE_NEWNS
+    | syscalls.CLONE_NEWPID
+    | syscalls.CLONE_NEWNET
+    | syscalls.CLONE_NEWIPC
+    | syscalls.CLONE_NEWUTS
+)
+"""Made by the clone; the cgroup namespace is made later, inside the container's own groups."""
+
+_SIOCSIFFLAGS = 0x8914  # netdevice(7)
+_IFF_UP = 1
+_DEFAULT_PATH = "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin"
+_MFD_CLOEXEC = 1
+
+
+def plan(spec: ContainerSpec, facts: HostFacts) -> Plan:
+    """The steps that make the container *spec* on a machine of which *facts* are true.
+
+    Raises Unsupported for limits that no cgroup controller here enforces, and for a machine
+    without a system call table.
+    """
+    groups = place(facts.hierarchies, spec.id, spec.within)
+    return Plan(
+        host=tuple(plan_groups(groups, spec.limits)),
+        clone_flags=NAMESPACES,
+        inside=tuple(_plan_inside(spec, facts, groups)),
+        undo=tuple(plan_removal(groups)),
+    )
+
+
+def plan_exec(process: ProcessSpec, spec: ContainerSpec, facts: HostFacts, pid: int) -> Plan:
+    """The steps that run one more command in the running container *spec* whose init is *pid*.
+
+    The entering process is in the container's mount and other namespaces but the old pid
+    namespace; its clone is in all of them, and a child of the caller (CLONE_PARENT).
+    """
+    groups = place(facts.hierarchies, spec.id, spec.within)
+    return Plan(
+        join=(
+            Step(
+                "pidfd_open", (pid, 0), "the container's init, whatever its number", opens="init"
+            ),
+            *plan_joining(groups),
+            Step(
+                "setns",
+                (Slot("init"), NAMESPACES | syscalls.CLONE_NEWCGROUP),
+                "all of its namespaces",
+            ),
+        ),
+        clone_flags=syscalls.CLONE_PARENT,
+        inside=(
+            Step("setsid", (), "a session of its own"),
+            *plan_cwd(process.cwd),
+            *plan_privileges(process, facts, seccomp=_filter(spec, facts)),
+            *_plan_program(process),
+        ),
+    )
+
+
+def plan_plain(process: ProcessSpec, tree: str, machine: str) -> Plan:
+    """The steps that run a program of the unpacked image *tree* with no isolation but chroot."""
+    return Plan(
+        clone_flags=0,
+        inside=(
+            Step("setsid", (), "a session of its own", phase="init"),
+            Step("chdir", (tree,), "stand in the image"),
+            Step("chroot", (".",), "its files are all that it sees", phase="prepared"),
+            *plan_cwd(process.cwd),
+            *_plan_idle_image(process, machine),
+            *plan_identity(process.identity),
+            plan_parting(),
+            *_plan_program(process),
+        ),
+    )
+
+
+def _plan_inside(
+    spec: ContainerSpec, facts: HostFacts, groups: tuple[Group, ...]
+) -> Iterator[Step]:
+    yield Step("setsid", (), "a session of its own, no terminal of ours", phase="init")
+    yield from plan_joining(groups)
+    yield Step("unshare", (syscalls.CLONE_NEWCGROUP,), "its groups are the top that it sees")
+    yield from plan_root(spec)
+    yield from plan_kernel_files(facts.hierarchies)
+    yield Step("sethostname", (spec.hostname,), "a name of its own")
+    yield from _plan_loopback()
+    yield from plan_cwd(spec.process.cwd)
+    yield from _plan_idle_image(spec.process, facts.machine)
+    yield from plan_privileges(spec.process, facts, seccomp=_filter(spec, facts))
+    yield from _plan_program(spec.process)
+
+
+def _plan_loopback() -> Iterator[Step]:
+    kind = socket.SOCK_DGRAM | socket.SOCK_CLOEXEC
+    request = struct.pack("16sh22x", b"lo", _IFF_UP)
+    yield Step("socket", (socket.AF_INET, kind, 0), "to speak of network devices", opens="net")
+    yield Step("ioctl", (Slot("net"), _SIOCSIFFLAGS, request), "switch the loopback device on")
+    yield Step("close", (Slot("net"),), "that was all")
+
+
+def _plan_idle_image(process: ProcessSpec, machine: str) -> Iterator[Step]:
+    if process.argv:
+        return
+    yield Step("memfd_create", ("idle", _MFD_CLOEXEC), "a file in memory", opens="idle")
+    yield Step("write", (Slot("idle"), idle.program(machine)), "a program that only waits")
+    yield Step("signal", ("SIGCHLD", "SIG_IGN"), "the kernel reaps what is left to it")
+
+
+def _plan_program(process: ProcessSpec) -> Iterator[Step]:
+    """The exec: every place that PATH names is tried in turn, as execvp(3) does."""
+    if not process.argv:
+        yield Step("execveat", (Slot("idle"), ("idle",), process.env), "wait until the end")
+        return
+    absent = frozenset({ENOENT, ENOTDIR, EACCES})
+    for path in _candidates(process):
+        yield Step("execve", (path, process.argv, process.env), "become the program", allow=absent)
+
+
+def _candidates(process: ProcessSpec) -> tuple[str, ...]:
+    name = process.argv[0]
+    if "/" in name:
+        return (name,)
+    variables = dict(entry.split("=", 1) for entry in process.env if "=" in entry)
+    path = variables.get("PATH", _DEFAULT_PATH)
+    return tuple(os.path.join(directory or ".", name) for directory in path.split(":"))  # noqa: PTH118 - an empty name must stay as it is
+
+
+def _filter(spec: ContainerSpec, facts: HostFacts) -> bytes | None:
+    if not spec.seccomp:
+        return None
+    try:
+        return default_filter(facts.machine)
+    except KeyError:
+        raise Unsupported(
+            f"no system call table for {facts.machine}", remedy="use an x86-64 or aarch64 machine"
+        ) from None

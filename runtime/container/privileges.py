@@ -1,0 +1,69 @@
+"""Capabilities, identity and the last locks before exec (pure).
+
+Sources: capabilities(7), prctl(2), and the order rules that credentials impose: groups before
+gid before uid, bounding set while CAP_SETPCAP is still held, no_new_privs before the filter.
+"""
+
+from collections.abc import Iterator
+
+from runtime import syscalls
+from runtime.container.facts import HostFacts
+from runtime.container.spec import ProcessSpec
+from runtime.container.steps import Step
+from runtime.image import Identity
+
+CAPABILITIES = (
+    "chown", "dac_override", "dac_read_search", "fowner", "fsetid", "kill", "setgid", "setuid",
+    "setpcap", "linux_immutable", "net_bind_service", "net_broadcast", "net_admin", "net_raw",
+    "ipc_lock", "ipc_owner", "sys_module", "sys_rawio", "sys_chroot", "sys_ptrace", "sys_pacct",
+    "sys_admin", "sys_boot", "sys_nice", "sys_resource", "sys_time", "sys_tty_config", "mknod",
+    "lease", "audit_write", "audit_control", "setfcap", "mac_override", "mac_admin", "syslog",
+    "wake_alarm", "block_suspend", "audit_read", "perfmon", "bpf", "checkpoint_restore",
+)  # fmt: skip
+"""In the order of their numbers (linux/capability.h)."""
+
+KEPT = (
+    "chown", "dac_override", "fowner", "fsetid", "kill", "setgid", "setuid", "setpcap",
+    "net_bind_service", "net_raw", "sys_chroot", "audit_write", "setfcap",
+)  # fmt: skip
+"""Docker's default set without ``mknod``: our /dev is complete and nothing else is a device."""
+
+_SIGKILL = 9
+
+
+def kept_mask(facts: HostFacts) -> int:
+    """The capabilities a container keeps, as bits: ours to give, so never more than we have."""
+    wanted = sum(1 << CAPABILITIES.index(name) for name in KEPT)
+    return wanted & facts.bounding_set
+
+
+def plan_privileges(
+    spec: ProcessSpec, facts: HostFacts, *, seccomp: bytes | None
+) -> Iterator[Step]:
+    """Steps that give up everything the workload must not have; nothing privileged follows."""
+    kept = kept_mask(facts)
+    for number in range(facts.last_capability + 1):
+        if not kept & 1 << number:
+            name = CAPABILITIES[number] if number < len(CAPABILITIES) else f"capability {number}"
+            yield Step("prctl", (syscalls.PR_CAPBSET_DROP, number), f"never regain {name}")
+    yield from plan_identity(spec.identity)
+    held = kept if spec.identity.uid == 0 else 0
+    yield Step("capset", (held, held, 0), "hold only what the bounding set keeps, pass on nothing")
+    yield Step(
+        "prctl", (syscalls.PR_SET_NO_NEW_PRIVS, 1), "no set-uid program may raise them again"
+    )
+    yield plan_parting()
+    if seccomp is not None:
+        yield Step("seccomp", (seccomp,), "refuse the system calls that containers do not need")
+
+
+def plan_parting() -> Step:
+    """The step after which the process dies with its starter; a change of user would undo it."""
+    return Step("prctl", (syscalls.PR_SET_PDEATHSIG, _SIGKILL), "die with whoever started it")
+
+
+def plan_identity(identity: Identity) -> Iterator[Step]:
+    """Steps that become the user; groups first, while that is still allowed."""
+    yield Step("setgroups", (tuple(identity.groups),), "no group of the caller's")
+    yield Step("setresgid", (identity.gid,) * 3, "the group the image asks for")
+    yield Step("setresuid", (identity.uid,) * 3, "the user the image asks for")

@@ -1,0 +1,125 @@
+"""The vocabulary of a plan: steps, and how they print (pure).
+
+A step is one kernel call with its arguments and its reason. A plan is decided before anything
+is done; it can be read (``isoscope run --explain``), compared in a golden test, and executed by
+whatever speaks this vocabulary.
+"""
+
+from collections.abc import Iterable, Iterator
+from dataclasses import KW_ONLY, dataclass
+
+from runtime import syscalls
+
+
+@dataclass(frozen=True, slots=True)
+class Slot:
+    """A descriptor that an earlier step of the same plan opened, under this name."""
+
+    name: str
+
+
+Argument = int | str | bytes | tuple[str, ...] | tuple[int, ...] | Slot
+
+
+@dataclass(frozen=True, slots=True)
+class Step:
+    """One kernel call: its name, its arguments, why.
+
+    *allow* holds the errnos that are no failure, *opens* the name of the descriptor that the
+    call returns, *phase* the point on the instance's timeline that its return marks. The one
+    compound call is ``write``: it opens a file, writes and closes it.
+    """
+
+    call: str
+    args: tuple[Argument, ...]
+    reason: str
+    _: KW_ONLY
+    allow: frozenset[int] = frozenset()
+    opens: str | None = None
+    phase: str | None = None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Plan:
+    """What makes a container, or a command in one, in the order in which it happens.
+
+    ``host`` runs in the caller. ``join`` runs in a process of its own that enters an existing
+    container; it is empty for a new one. Then one clone with ``clone_flags``; ``inside`` runs in
+    the clone and ends with an exec. ``undo`` is what the caller takes back when all is over.
+    """
+
+    clone_flags: int
+    inside: tuple[Step, ...]
+    host: tuple[Step, ...] = ()
+    join: tuple[Step, ...] = ()
+    undo: tuple[Step, ...] = ()
+
+
+def render(plan: Plan) -> str:
+    """The plan as text, one numbered line a step; the numbers are those that errors name."""
+    lines: list[str] = []
+    clone = f"clone({_flags(plan.clone_flags, 'CLONE_')})"
+    lines += _section("in the caller", plan.host, start=0)
+    lines += _section("in a process that enters the container", plan.join, start=0)
+    lines += [clone, *_section("in the clone", plan.inside, start=0)]
+    lines += _section("when it has ended, in the caller", plan.undo, start=0)
+    return "\n".join(lines) + "\n"
+
+
+def _section(title: str, steps: tuple[Step, ...], *, start: int) -> Iterator[str]:
+    if not steps:
+        return
+    yield f"{title}:"
+    for number, step in enumerate(steps, start=start):
+        yield f"  {number:3}  {_render_step(step)}"
+
+
+def _render_step(step: Step) -> str:
+    arguments = ", ".join(_render_arguments(step))
+    opens = f"{step.opens} = " if step.opens else ""
+    return f"{opens}{step.call}({arguments})  # {step.reason}"
+
+
+def _render_arguments(step: Step) -> Iterable[str]:
+    for position, argument in enumerate(step.args):
+        prefix = _FLAG_ARGUMENTS.get((step.call, position))
+        if prefix is not None and isinstance(argument, int):
+            yield _flags(argument, prefix)
+        elif (step.call, position) == ("prctl", 0):
+            yield next(n for n, v in vars(syscalls).items() if n[:3] == "PR_" and v == argument)
+        elif (step.call, position) in _MODE_ARGUMENTS and isinstance(argument, int):
+            yield f"0o{argument:o}"
+        else:
+            yield _render_argument(argument)
+
+
+def _render_argument(argument: Argument) -> str:
+    match argument:
+        case Slot(name):
+            return name
+        case bytes():
+            return f"<{len(argument)} bytes>"
+        case str():
+            return '"' + repr(argument)[1:-1].replace('"', '\\"') + '"'
+        case tuple():
+            return "[" + ", ".join(repr(item) for item in argument) + "]"
+        case _:
+            return str(argument)
+
+
+_FLAG_ARGUMENTS = {
+    ("mount", 3): "MS_",
+    ("umount2", 1): "MNT_",
+    ("unshare", 0): "CLONE_",
+    ("setns", 1): "CLONE_",
+}
+_MODE_ARGUMENTS = {("mkdir", 1), ("mknod", 1), ("umask", 0)}
+
+
+def _flags(value: int, prefix: str) -> str:
+    names = [
+        name
+        for name, bit in vars(syscalls).items()
+        if name.startswith(prefix) and value & bit and isinstance(bit, int)
+    ]
+    return " | ".join(names) or "0"

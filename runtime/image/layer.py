@@ -1,0 +1,182 @@
+"""Applying a layer: the OCI image-spec's change sets (``layer.md``), from hostile hands.
+
+Whiteouts concern lower layers only, wherever in the archive they stand. Where there are lower
+layers the archive is therefore read twice: first its whiteouts are done, then its entries are
+written. Nothing of the layer has to be remembered, so memory stays flat.
+"""
+
+import os
+import stat
+from collections.abc import Callable
+from dataclasses import dataclass
+
+from runtime.errors import ImageError
+from runtime.image.archive import ArchiveReader, Entry, Kind
+from runtime.image.compression import LayerStream
+from runtime.image.manifest import Descriptor
+from runtime.image.store import Store
+from runtime.image.tree import Attributes, Parts, RefusedError, Tree
+
+MAX_PATH_BYTES = 4096
+"""Longer names are refused: PATH_MAX, so no program could use them."""
+
+_WHITEOUT = b".wh."
+_OPAQUE = b".wh..wh..opq"
+_RESERVED = b".wh..wh."  # what aufs kept for itself; other engines skip it too
+_NO_ID = (1 << 32) - 1  # to chown(2) it means "leave it"
+_DEVICE_TYPES = {Kind.CHARACTER_DEVICE: stat.S_IFCHR, Kind.BLOCK_DEVICE: stat.S_IFBLK}
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Limits:
+    """How much a stranger's layers may unpack to: tar bytes and entries."""
+
+    total_bytes: int = 64 << 30
+    entries: int = 5_000_000
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Layer:
+    """A layer of *store* and what its tar must hash to."""
+
+    store: Store
+    blob: Descriptor
+    diff_id: str
+
+
+def apply_layer(layer: Layer, tree: Tree, limits: Limits, *, has_lower: bool) -> Limits:
+    """Apply *layer* to *tree*; returns what it leaves of *limits* for the next.
+
+    *has_lower* says that *tree* holds lower layers. Raises ImageError naming layer and entry for
+    whatever is corrupt, hostile or too large; *tree* is then of no use.
+    """
+    if has_lower:
+        _each_entry(layer, limits, lambda entry, _: _apply_whiteout(tree, entry))
+    return _each_entry(layer, limits, lambda entry, archive: _apply(tree, entry, archive))
+
+
+def _each_entry(
+    layer: Layer, limits: Limits, action: Callable[[Entry, ArchiveReader], None]
+) -> Limits:
+    """Do *action* for each entry of a layer that proves to be what its diff_id says."""
+    where = f"layer {layer.blob.digest}"
+    left = limits.entries
+    try:
+        with layer.store.open_blob(layer.blob) as blob:
+            stream = LayerStream(blob, diff_id=layer.diff_id, limit_bytes=limits.total_bytes)
+            archive = ArchiveReader(stream)
+            for entry in archive:
+                left = _one_less(left)
+                where = f"layer {layer.blob.digest}: {entry.name[:256]!r}"
+                action(entry, archive)
+            where = f"layer {layer.blob.digest}"
+            stream.drain()
+    except (RefusedError, OSError) as error:
+        why = error.strerror if isinstance(error, OSError) else str(error)
+        raise ImageError(f"{where}: {why}") from error
+    except ImageError as error:
+        raise ImageError(f"{where}: {error.message}", remedy=error.remedy) from error
+    return Limits(total_bytes=limits.total_bytes - stream.seen_bytes, entries=left)
+
+
+def _one_less(entries: int) -> int:
+    if entries == 0:
+        raise ImageError("the image has too many entries")
+    return entries - 1
+
+
+def _apply_whiteout(tree: Tree, entry: Entry) -> None:
+    parts = _parts(entry.name)
+    if not _is_whiteout(parts):
+        return
+    if parts[-1] == _OPAQUE:
+        tree.clear(parts[:-1])
+    elif not parts[-1].startswith(_RESERVED):
+        tree.remove((*parts[:-1], parts[-1].removeprefix(_WHITEOUT)))
+
+
+def _is_whiteout(parts: Parts) -> bool:
+    if any(part.startswith(_WHITEOUT) for part in parts[:-1]):
+        raise RefusedError("is in a directory named as a whiteout")
+    if parts and parts[-1] in {_WHITEOUT, _WHITEOUT + b".", _WHITEOUT + b".."}:
+        raise RefusedError("is a whiteout of no name")
+    return bool(parts) and parts[-1].startswith(_WHITEOUT)
+
+
+def _apply(tree: Tree, entry: Entry, archive: ArchiveReader) -> None:
+    parts = _parts(entry.name)
+    if _is_whiteout(parts):
+        return
+    attributes = _attributes(entry)
+    if entry.kind is Kind.DIRECTORY:
+        tree.directory(parts, attributes)
+    elif not parts:
+        raise RefusedError("would replace the root directory")
+    elif entry.kind is Kind.FILE:
+        _write_file(tree, parts, attributes, archive)
+    elif entry.kind is Kind.HARD_LINK:
+        tree.hard_link(parts, _hard_link_target(entry))
+    elif entry.kind is Kind.SYMBOLIC_LINK:
+        tree.symbolic_link(parts, _symbolic_link_target(entry), attributes)
+    elif entry.kind is Kind.FIFO:
+        tree.special(parts, stat.S_IFIFO, 0, attributes)
+    else:
+        tree.special(parts, _DEVICE_TYPES[entry.kind], _device(entry), attributes)
+
+
+def _write_file(tree: Tree, parts: Parts, attributes: Attributes, archive: ArchiveReader) -> None:
+    with open(tree.new_file(parts), "wb", buffering=0) as file:  # noqa: PTH123 - a descriptor
+        for chunk in archive.chunks():
+            left = memoryview(chunk)
+            while left:
+                left = left[file.write(left) :]
+        tree.finish_file(file.fileno(), attributes)
+
+
+def _parts(name: bytes, subject: str = "is a name that") -> Parts:
+    """The components of *name*, which must stay below the root."""
+    if name.startswith(b"/"):
+        raise RefusedError(f"{subject} is absolute")
+    if b"\0" in name:
+        raise RefusedError(f"{subject} has a NUL")
+    if len(name) > MAX_PATH_BYTES:
+        raise RefusedError(f"{subject} is longer than {MAX_PATH_BYTES} bytes")
+    parts = tuple(part for part in name.split(b"/") if part not in {b"", b"."})
+    if b".." in parts:
+        raise RefusedError(f"{subject} leads upwards")
+    return parts
+
+
+def _hard_link_target(entry: Entry) -> Parts:
+    target = _parts(entry.link, "is a hard link whose target")
+    if not target:
+        raise RefusedError("is a hard link to the root directory")
+    return target
+
+
+def _symbolic_link_target(entry: Entry) -> bytes:
+    if not entry.link or b"\0" in entry.link or len(entry.link) >= MAX_PATH_BYTES:
+        raise RefusedError("is a symbolic link to nothing that could be a path")
+    return entry.link
+
+
+def _device(entry: Entry) -> int:
+    major, minor = entry.device
+    if major >= 1 << 12 or minor >= 1 << 20:
+        raise RefusedError(f"is a device with impossible numbers {entry.device}")
+    return os.makedev(major, minor)
+
+
+def _attributes(entry: Entry) -> Attributes:
+    if entry.uid >= _NO_ID or entry.gid >= _NO_ID:
+        raise RefusedError(f"has an impossible owner {entry.uid}:{entry.gid}")
+    for name in entry.xattrs:
+        if "\0" in name:
+            raise RefusedError(f"has an impossible extended attribute {name!r}")
+    return Attributes(
+        mode=entry.mode,
+        uid=entry.uid,
+        gid=entry.gid,
+        mtime_ns=entry.mtime_ns,
+        xattrs=entry.xattrs,
+    )

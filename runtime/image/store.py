@@ -1,0 +1,229 @@
+"""The image store: an OCI image layout on disk that several processes may use at once.
+
+    ROOT/oci-layout, ROOT/index.json      as the image-spec says; other tools read them
+    ROOT/blobs/sha256/HEX                 content, verified on every read
+    ROOT/ingest/                          blobs being written; empty when nobody writes
+    ROOT/index.lock                       held while index.json changes
+    ROOT/blobs.lock                       shared by who writes blobs, exclusive for who deletes
+
+A blob that is written is no garbage until its writer has left ``writing``: only then may a
+removal see that nothing refers to it. Lock order: ``blobs.lock``, then ``index.lock``.
+"""
+
+from collections.abc import Iterator, Sequence
+from contextlib import AbstractContextManager, ExitStack, contextmanager
+from pathlib import Path
+
+from runtime.errors import ImageError
+from runtime.image import index
+from runtime.image.blob import BlobReader, Reader, open_blob, write_blob
+from runtime.image.document import MAX_DOCUMENT_BYTES
+from runtime.image.durable import locked, locked_if_free, write_whole
+from runtime.image.home import TRAVERSABLE, state_dir
+from runtime.image.manifest import (
+    MANIFEST_TYPES,
+    Descriptor,
+    Image,
+    ImageConfig,
+    Manifest,
+    image_of,
+)
+from runtime.image.reference import is_digest, parse_reference
+from runtime.image.rootfs import remove_rootfs
+
+
+class Store:
+    """The images below *root* (default: ``images`` in the state directory).
+
+    Making a Store touches nothing; the first write makes the directories.
+    """
+
+    def __init__(self, root: Path | None = None) -> None:
+        self.root = (state_dir() / "images" if root is None else root).absolute()
+
+    # Reading
+
+    def images(self) -> tuple[Image, ...]:
+        """Every image, in the order of the index. Raises ImageError at the first corrupt one."""
+        entries = self._entries()
+        manifests = {entry.descriptor.digest: entry.descriptor for entry in entries}
+        return tuple(self._load(entries, descriptor) for descriptor in manifests.values())
+
+    def resolve(self, name: str) -> Image:
+        """The image that *name* means: a reference, a digest, or at least 12 digits of one.
+
+        Raises ImageError if there is none, more than one, or it is corrupt.
+        """
+        entries = self._entries()
+        return self._load(entries, index.find(entries, name))
+
+    def open_blob(self, blob: Descriptor | str) -> AbstractContextManager[BlobReader]:
+        """A blob, by descriptor or digest, as a stream that verifies itself at its end."""
+        if isinstance(blob, Descriptor):
+            return open_blob(self._blobs, blob.digest, blob.size_bytes)
+        if not is_digest(blob):
+            raise ImageError(f"{blob!r} is no digest", remedy="write sha256: and 64 hex digits")
+        return open_blob(self._blobs, blob, None)
+
+    def read_blob(self, blob: Descriptor | str, *, limit_bytes: int = MAX_DOCUMENT_BYTES) -> bytes:
+        """A whole verified blob of at most *limit_bytes*. Raises ImageError."""
+        with self.open_blob(blob) as reader:
+            raw = reader.read(limit_bytes + 1)
+        if len(raw) > limit_bytes:
+            digest = blob.digest if isinstance(blob, Descriptor) else blob
+            raise ImageError(f"blob {digest} is larger than {limit_bytes} bytes")
+        return raw
+
+    # Writing
+
+    @contextmanager
+    def writing(self) -> Iterator[None]:
+        """Hold off the deletion of blobs that nothing refers to yet; for writers of images."""
+        with ExitStack() as held:
+            with self._told():
+                self._make()
+                held.enter_context(locked(self.root / "blobs.lock", shared=True))
+            yield
+
+    def write_blob(
+        self, source: bytes | Reader, media_type: str = "application/octet-stream"
+    ) -> Descriptor:
+        """Store *source* durably; the descriptor that names it. Raises ImageError."""
+        with self.writing(), self._told():
+            return write_blob(self._blobs, self._ingest, source, media_type)
+
+    def tag(self, digest: str, reference: str) -> Image:
+        """Let *reference* name the image whose manifest is the blob *digest*.
+
+        An image that had the name keeps its place without it. Raises ImageError if the manifest,
+        its configuration or one of its layers is not in the store.
+        """
+        name = parse_reference(reference)
+        if name.digest not in {None, digest}:
+            raise ImageError(f"{reference!r} names another digest than {digest}")
+        with self.writing():
+            raw = self.read_blob(digest)
+            manifest = Manifest.from_json(raw, digest)
+            self._require_layers(manifest)
+            descriptor = Descriptor(
+                media_type=manifest.media_type, digest=digest, size_bytes=len(raw)
+            )
+            with self._told(), locked(self.root / "index.lock"):
+                entries = index.tagged(self._entries(), descriptor, str(name))
+                image = self._load(entries, descriptor)
+                self._write_entries(entries)
+        return image
+
+    def remove(self, name: str) -> tuple[str, ...]:
+        """Drop *name*; delete what nothing needs any more; the digests of the blobs deleted.
+
+        A reference is one name of an image, which goes with its last name; a digest is the image
+        with all its names. Unpacked trees of an image that goes are deleted too. Raises
+        ImageError if there is no such image, or if a corrupt one forbids to say what is needed.
+        """
+        index.find(self._entries(), name)  # an unknown name must not create the store
+        with self._told(), locked(self.root / "index.lock"):
+            before = self._entries()
+            after = index.without(before, name)
+            self._write_entries(after)
+        kept = {entry.descriptor.digest for entry in after}
+        for digest in {entry.descriptor.digest for entry in before} - kept:
+            remove_rootfs(digest)
+        return self._sweep()
+
+    # Inside
+
+    @property
+    def _blobs(self) -> Path:
+        return self.root / "blobs" / "sha256"
+
+    @property
+    def _ingest(self) -> Path:
+        return self.root / "ingest"
+
+    def _entries(self) -> tuple[index.Entry, ...]:
+        try:
+            with (self.root / "index.json").open("rb") as file:
+                raw = file.read(MAX_DOCUMENT_BYTES + 1)
+        except FileNotFoundError:
+            return ()
+        except OSError as error:
+            message = f"cannot read the image store at {self.root}: {error.strerror}"
+            raise ImageError(message) from error
+        return index.parse_index(raw)
+
+    def _write_entries(self, entries: Sequence[index.Entry]) -> None:
+        write_whole(self.root / "index.json", index.render_index(entries))
+
+    def _load(self, entries: Sequence[index.Entry], descriptor: Descriptor) -> Image:
+        manifest = self._manifest(descriptor)
+        raw = self.read_blob(manifest.config)
+        config = ImageConfig.from_json(raw, manifest.config.digest)
+        references = index.references_of(entries, descriptor.digest)
+        return image_of(descriptor, manifest, config, references)
+
+    def _manifest(self, descriptor: Descriptor) -> Manifest:
+        if descriptor.media_type not in MANIFEST_TYPES:
+            raise ImageError(
+                f"{descriptor.digest} is a {descriptor.media_type!r}, not an image manifest",
+                remedy="remove it with 'isoscope image rm DIGEST'",
+            )
+        return Manifest.from_json(self.read_blob(descriptor), descriptor.digest)
+
+    def _require_layers(self, manifest: Manifest) -> None:
+        for layer in manifest.layers:
+            with self.open_blob(layer):
+                pass  # that it is there; what it holds is verified whenever it is read
+
+    @contextmanager
+    def _told(self) -> Iterator[None]:
+        """Turn what the disk refuses into an ImageError that says where and what helps."""
+        try:
+            yield
+        except OSError as error:
+            where = error.filename or self.root
+            raise ImageError(
+                f"cannot write the image store: {where}: {error.strerror}",
+                remedy="set ISOSCOPE_HOME to a directory of yours with room in it",
+            ) from error
+
+    def _make(self) -> None:
+        """The store's directories and files where they are missing; no leftovers in them."""
+        # No stranger may reach what private images hold; parents may be passed through.
+        self.root.parent.mkdir(mode=TRAVERSABLE, parents=True, exist_ok=True)
+        self.root.mkdir(mode=0o700, exist_ok=True)
+        self._blobs.mkdir(parents=True, exist_ok=True)
+        self._ingest.mkdir(exist_ok=True)
+        if not (self.root / "index.json").exists():
+            with locked(self.root / "index.lock"):
+                self._initialise()
+        # With no writer alive, all that lies in ingest was left by one that was killed.
+        with locked_if_free(self.root / "blobs.lock") as alone:
+            for leftover in self._ingest.iterdir() if alone else ():
+                leftover.unlink()
+
+    def _initialise(self) -> None:
+        if not (self.root / "index.json").exists():  # another process may have been faster
+            write_whole(self.root / "oci-layout", b'{"imageLayoutVersion":"1.0.0"}')
+            self._write_entries(())
+
+    def _sweep(self) -> tuple[str, ...]:
+        blobs, names = self.root / "blobs.lock", self.root / "index.lock"
+        with self._told(), locked(blobs), locked(names):
+            needed = self._needed()
+            doomed = [
+                path
+                for path in self._blobs.iterdir()
+                if is_digest(f"sha256:{path.name}") and f"sha256:{path.name}" not in needed
+            ]
+            for path in doomed:
+                path.unlink()
+        return tuple(sorted(f"sha256:{path.name}" for path in doomed))
+
+    def _needed(self) -> set[str]:
+        needed: set[str] = set()
+        for entry in self._entries():
+            manifest = self._manifest(entry.descriptor)
+            blobs = (entry.descriptor, manifest.config, *manifest.layers)
+            needed.update(blob.digest for blob in blobs)
+        return needed

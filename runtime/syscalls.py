@@ -1,0 +1,184 @@
+"""Kernel calls that Python's standard library lacks, named as the kernel names them.
+
+The lowest layer: ctypes and nothing else of ours but the error. Each function is one call, fails
+one way (``SyscallError``) and decides nothing. Constants stand beside the call that uses them;
+their values are those of the kernel's uapi headers and equal on x86-64 and aarch64 unless said.
+Sources: the man page of the same name, section 2.
+"""
+
+import ctypes
+import os
+import platform
+import struct
+
+from runtime.errors import SyscallError
+
+_libc = ctypes.CDLL(None, use_errno=True)
+_libc.syscall.restype = ctypes.c_long
+# clone() must return twice with the interpreter lock held: PyDLL does not release it.
+_locked = ctypes.PyDLL(None, use_errno=True)
+_locked.syscall.restype = ctypes.c_long
+
+_X86_64 = platform.machine() == "x86_64"
+_NR_CLONE = 56 if _X86_64 else 220
+_NR_PIVOT_ROOT = 155 if _X86_64 else 41
+_NR_CAPGET = 125 if _X86_64 else 90
+_NR_CAPSET = 126 if _X86_64 else 91
+_NR_SECCOMP = 317 if _X86_64 else 277
+_NR_EXECVEAT = 322 if _X86_64 else 281
+_NR_CLOSE_RANGE = 436
+_NR_OPENAT2 = 437
+
+CLONE_PARENT = 0x00008000
+CLONE_NEWNS = 0x00020000
+CLONE_NEWCGROUP = 0x02000000
+CLONE_NEWUTS = 0x04000000
+CLONE_NEWIPC = 0x08000000
+CLONE_NEWUSER = 0x10000000
+CLONE_NEWPID = 0x20000000
+CLONE_NEWNET = 0x40000000
+
+MS_RDONLY = 1
+MS_NOSUID = 2
+MS_NODEV = 4
+MS_NOEXEC = 8
+MS_REMOUNT = 32
+MS_BIND = 4096
+MS_REC = 16384
+MS_PRIVATE = 1 << 18
+MS_SLAVE = 1 << 19
+MS_RELATIME = 1 << 21
+MS_STRICTATIME = 1 << 24
+MNT_DETACH = 2
+
+PR_SET_PDEATHSIG = 1
+PR_SET_DUMPABLE = 4
+PR_CAPBSET_READ = 23
+PR_CAPBSET_DROP = 24
+PR_SET_CHILD_SUBREAPER = 36
+PR_SET_NO_NEW_PRIVS = 38
+PR_CAP_AMBIENT = 47
+PR_CAP_AMBIENT_CLEAR_ALL = 4
+
+SECCOMP_SET_MODE_FILTER = 1
+CLOSE_RANGE_CLOEXEC = 4
+RESOLVE_NO_SYMLINKS = 0x04
+RESOLVE_IN_ROOT = 0x10
+AT_EMPTY_PATH = 0x1000
+_CAP_VERSION_3 = 0x20080522
+
+
+def clone(flags: int) -> int:
+    """Fork with *flags* (namespaces, CLONE_PARENT); 0 in the child, its pid in the parent.
+
+    The memory is copied as by fork(2), so only the calling thread lives on in the child; no
+    at-fork handlers run. Call it from a process with one thread.
+    """
+    sigchld = 17
+    pid: int = _locked.syscall(_NR_CLONE, ctypes.c_ulong(flags | sigchld), 0, 0, 0, 0)
+    if pid < 0:
+        raise SyscallError(ctypes.get_errno(), "clone", f"{flags:#x}")
+    return pid
+
+
+def unshare(flags: int) -> None:
+    """Leave the namespaces named by *flags* for new ones."""
+    _check(_libc.unshare(ctypes.c_int(_signed(flags))), "unshare", f"{flags:#x}")
+
+
+def setns(fd: int, flags: int) -> None:
+    """Join namespaces: *fd* is a pidfd (kernel 5.8) or an open /proc/PID/ns file."""
+    _check(_libc.setns(fd, ctypes.c_int(_signed(flags))), "setns", f"{flags:#x}")
+
+
+def mount(source: str, target: str, fstype: str, flags: int, data: str) -> None:
+    """Mount *source* on *target*; empty *fstype* and *data* are passed as null."""
+    code = _libc.mount(
+        os.fsencode(source) or None,
+        os.fsencode(target),
+        fstype.encode() or None,
+        ctypes.c_ulong(flags),
+        data.encode() or None,
+    )
+    _check(code, "mount", target)
+
+
+def umount2(target: str, flags: int) -> None:
+    """Unmount *target*."""
+    _check(_libc.umount2(os.fsencode(target), flags), "umount2", target)
+
+
+def pivot_root(new: str, old: str) -> None:
+    """Make *new* the root of this mount namespace and put the old one on *old*."""
+    code = _libc.syscall(_NR_PIVOT_ROOT, os.fsencode(new), os.fsencode(old))
+    _check(code, "pivot_root", new)
+
+
+def sethostname(name: str) -> None:
+    """Set the host name of this UTS namespace."""
+    raw = name.encode()
+    _check(_libc.sethostname(raw, len(raw)), "sethostname", name)
+
+
+def prctl(option: int, value: int = 0, value3: int = 0) -> int:
+    """Operate on this process; the unused arguments are zero."""
+    unsigned = ctypes.c_ulong
+    code: int = _libc.prctl(option, unsigned(value), unsigned(value3), unsigned(0), unsigned(0))
+    return _check(code, "prctl", f"{option}, {value}")
+
+
+def capset(permitted: int, effective: int, inheritable: int) -> None:
+    """Set the three capability sets of this thread (bit n is capability n)."""
+    header = struct.pack("=Ii", _CAP_VERSION_3, 0)
+    sets = (effective, permitted, inheritable)
+    low = struct.pack("=III", *(s & 0xFFFFFFFF for s in sets))
+    high = struct.pack("=III", *(s >> 32 for s in sets))
+    _check(_libc.syscall(_NR_CAPSET, header, low + high), "capset", f"{permitted:#x}")
+
+
+def seccomp(program: bytes) -> None:
+    """Install the BPF *program* (8-byte instructions) as this thread's system call filter."""
+    filters = ctypes.create_string_buffer(program, len(program))
+    fprog = struct.pack("=HxxxxxxQ", len(program) // 8, ctypes.addressof(filters))
+    code = _libc.syscall(_NR_SECCOMP, SECCOMP_SET_MODE_FILTER, 0, fprog)
+    _check(code, "seccomp", f"{len(program) // 8} instructions")
+
+
+def close_range(first: int, last: int, flags: int) -> None:
+    """Close descriptors *first* to *last*, or mark them close-on-exec (CLOSE_RANGE_CLOEXEC)."""
+    unsigned = ctypes.c_uint
+    code = _libc.syscall(_NR_CLOSE_RANGE, unsigned(first), unsigned(last), unsigned(flags))
+    _check(code, "close_range", f"{first}-")
+
+
+def openat2(dirfd: int, path: str, flags: int, resolve: int) -> int:
+    """Open *path* under the constraints of *resolve* (RESOLVE_NO_SYMLINKS, RESOLVE_IN_ROOT)."""
+    how = struct.pack("=QQQ", flags, 0, resolve)
+    return _check(
+        _libc.syscall(_NR_OPENAT2, dirfd, os.fsencode(path), how, len(how)), "openat2", path
+    )
+
+
+def execveat(fd: int, argv: tuple[str, ...], env: tuple[str, ...]) -> None:
+    """Become the program that *fd* refers to. Returns only by raising."""
+    code = _libc.syscall(_NR_EXECVEAT, fd, b"", _vector(argv), _vector(env), AT_EMPTY_PATH)
+    _check(code, "execveat", argv[0])
+
+
+def execve(path: str, argv: tuple[str, ...], env: tuple[str, ...]) -> None:
+    """Become the program at *path*. Unlike ``os.execve`` it takes ``NAME=value`` strings."""
+    _check(_libc.execve(os.fsencode(path), _vector(argv), _vector(env)), "execve", path)
+
+
+def _vector(strings: tuple[str, ...]) -> ctypes.Array[ctypes.c_char_p]:
+    return (ctypes.c_char_p * (len(strings) + 1))(*(os.fsencode(s) for s in strings), None)
+
+
+def _signed(flags: int) -> int:
+    return flags - (1 << 32) if flags & (1 << 31) else flags
+
+
+def _check(code: int, call: str, subject: str) -> int:
+    if code < 0:
+        raise SyscallError(ctypes.get_errno(), call, subject)
+    return code

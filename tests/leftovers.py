@@ -1,0 +1,58 @@
+"""What a test may leave on the machine: nothing. One place that knows where to look."""
+
+import os
+import time
+from pathlib import Path
+
+from runtime.image import state_dir
+
+_SETTLE_S = 5.0
+
+
+def seen() -> frozenset[str]:
+    """Everything on this machine that one of our instances could be, as readable lines."""
+    return frozenset([*_mounts(), *_groups(), *_processes(), *_files()])
+
+
+def settled(before: frozenset[str]) -> frozenset[str]:
+    """What is there now and was not *before*, once it had a moment to go."""
+    deadline = time.monotonic() + _SETTLE_S
+    while (left := seen() - before) and time.monotonic() < deadline:
+        time.sleep(0.05)
+    return left
+
+
+def _mounts() -> list[str]:
+    lines = Path("/proc/self/mountinfo").read_text().splitlines()
+    return [f"mount {line.split()[4]}" for line in lines]
+
+
+def _groups() -> list[str]:
+    return [
+        f"cgroup {directory}"
+        for directory, _, _ in os.walk("/sys/fs/cgroup")
+        if "isoscope" in directory
+    ]
+
+
+def _processes() -> list[str]:
+    found = []
+    for entry in Path("/proc").iterdir():
+        if entry.name.isdigit():
+            try:
+                command = (entry / "cmdline").read_bytes().replace(b"\0", b" ").decode()
+                state = (entry / "stat").read_text().rpartition(")")[2].split()[0]
+            except (OSError, UnicodeDecodeError):
+                continue
+            if state != "Z" and _ours(command):
+                found.append(f"process {entry.name} {command[:60]}")
+    return found
+
+
+def _ours(command: str) -> bool:
+    return "benchmarks.worker" in command or "qemu-system" in command or "left-over" in command
+
+
+def _files() -> list[str]:
+    instances = state_dir() / "instances"
+    return [f"directory {path}" for path in instances.iterdir()] if instances.is_dir() else []

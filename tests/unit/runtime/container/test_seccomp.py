@@ -1,0 +1,99 @@
+"""The filter is judged by running it: a small interpreter of the BPF that the kernel would run."""
+
+import errno
+import struct
+from collections.abc import Callable
+
+import pytest
+
+from runtime.container import seccomp, syscall_table
+
+ARCH = {"x86_64": 0xC000003E, "aarch64": 0xC00000B7}
+ALLOW, KILL = 0x7FFF0000, 0x80000000
+REFUSED, UNKNOWN = 0x50000 | errno.EPERM, 0x50000 | errno.ENOSYS
+MACHINES = ("x86_64", "aarch64")
+
+
+def verdict(program: bytes, number: int, arch: int, *args: int) -> int:
+    data = struct.pack("=IIQ6Q", number, arch, 0, *args, *([0] * (6 - len(args))))
+    code = [struct.unpack_from("=HBBI", program, at) for at in range(0, len(program), 8)]
+    tests: dict[int, Callable[[int, int], bool]] = {
+        0x15: lambda a, k: a == k,
+        0x35: lambda a, k: a >= k,
+        0x45: lambda a, k: bool(a & k),
+    }
+    accumulator = at = 0
+    while True:
+        operation, if_true, if_false, k = code[at]
+        at += 1
+        if operation == 0x20:
+            (accumulator,) = struct.unpack_from("=I", data, k)
+        elif operation == 0x06:
+            return int(k)
+        else:
+            at += if_true if tests[operation](accumulator, k) else if_false
+
+
+@pytest.fixture(params=MACHINES)
+def machine(request: pytest.FixtureRequest) -> str:
+    chosen: str = request.param
+    return chosen
+
+
+def test_each_known_call_gets_its_verdict(machine: str) -> None:
+    program = seccomp.default_filter(machine)
+    allowed = seccomp.allowed(machine)
+    for name, number in syscall_table.numbers(machine).items():
+        expected = UNKNOWN if name == "clone3" else ALLOW if name in allowed else REFUSED
+        assert verdict(program, number, ARCH[machine]) == expected, name
+
+
+def test_what_programs_live_on_is_allowed(machine: str) -> None:
+    everyday = {
+        "read",
+        "write",
+        "openat",
+        "mmap",
+        "futex",
+        "execve",
+        "clone",
+        "socket",
+        "epoll_pwait",
+    }
+    assert everyday <= seccomp.allowed(machine)
+
+
+def test_every_refused_name_exists_somewhere() -> None:
+    known = {name for machine in MACHINES for name in syscall_table.numbers(machine)}
+    historic = {"stime", "nfsservctl", "clock_adjtime64", "lookup_dcookie"}
+    refused = {name for group in seccomp.REFUSED for name in group.split()}
+    assert refused <= known | historic
+
+
+@pytest.mark.parametrize("flag", [0x80, 0x20000, 0x2000000, 0x10000000, 0x20000000, 0x40000000])
+def test_clone_may_not_make_namespaces(machine: str, flag: int) -> None:
+    number = syscall_table.numbers(machine)["clone"]
+    program = seccomp.default_filter(machine)
+    assert verdict(program, number, ARCH[machine], flag | 17) == REFUSED
+    assert verdict(program, number, ARCH[machine], 0x3D0F00) == ALLOW  # a thread
+
+
+def test_terminal_injection_and_vsock_are_refused(machine: str) -> None:
+    numbers = syscall_table.numbers(machine)
+    program = seccomp.default_filter(machine)
+    assert verdict(program, numbers["ioctl"], ARCH[machine], 0, 0x5412) == REFUSED
+    assert verdict(program, numbers["ioctl"], ARCH[machine], 0, 0x5401) == ALLOW
+    assert verdict(program, numbers["socket"], ARCH[machine], 40) == REFUSED
+    assert verdict(program, numbers["socket"], ARCH[machine], 2) == ALLOW
+
+
+def test_other_architectures_die_and_newer_calls_are_unknown(machine: str) -> None:
+    program = seccomp.default_filter(machine)
+    assert verdict(program, 0, 0x40000003) == KILL  # 32-bit x86
+    assert verdict(program, syscall_table.NEWEST + 1, ARCH[machine]) == UNKNOWN
+    assert verdict(program, 0x40000000, ARCH[machine]) == UNKNOWN  # x32
+
+
+def test_another_machine_has_no_filter() -> None:
+    with pytest.raises(KeyError):
+        seccomp.default_filter("riscv64")

@@ -1,0 +1,8 @@
+"""The VM backend: an OCI image as a virtual machine.
+
+Knows of images (``runtime.image``) and of nothing else of ours. What users hold is in ``machine``
+(and ``parts.prepare``, ``probe.probe``, ``accelerator.accelerator``); the arrows run one way::
+
+    cli -> machine -> vmm -> hypervisor, link, parts -> disk, kernel, initramfs -> cache -> errors
+                      vmm -> domain, accelerator        link -> command -> channel
+"""

@@ -1,0 +1,218 @@
+"""A machine from request to gone: what the rest of the project uses.
+
+    prepared = prepare(digest)                     # once per image
+    with machine(MachineSpec(image=digest, argv=("uname", "-r"))) as guest:
+        done = guest.wait(timeout_s=10)
+
+Phases are ns on the host's monotonic clock since ``machine()`` was entered:
+
+    prepared        the instance's overlay disk exists
+    engine.spawned  QEMU runs: it has connected its console
+    engine          libvirt has created the machine; its processors run
+    kernel          derived: ``init`` minus the guest's own CLOCK_BOOTTIME in that line. This clock
+                    starts inside the kernel's start: the true entry is a little earlier
+    init            the first line of the guest's PID 1 reached the host, by the serial console
+    init.agent      its HELLO reached the host, by the virtio port: modules loaded, disk mounted
+    exec output exit   the frame that says so reached the host; of ``spec.argv``
+    gone            QEMU is dead and reaped, its sockets and its overlay are removed
+    gone.forgotten  libvirt has closed its books; the block ends now
+"""
+
+import time
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TypedDict
+
+from vmbackend.accelerator import accelerator
+from vmbackend.command import Command, Completed, OutputSink
+from vmbackend.disk import allocated_bytes
+from vmbackend.domain import domain_xml
+from vmbackend.errors import BootTimeout, DeadlineError, GuestError, MachineError
+from vmbackend.parts import Parts, parts_of, request_of
+from vmbackend.spec import MachineSpec
+from vmbackend.vmm import Vmm, domain_of, vmm
+
+BOOT_LIMIT_S = 60.0
+_PHASES = (
+    "request", "prepared", "engine.spawned", "engine", "kernel", "init", "init.agent",
+    "exec", "output", "exit", "gone", "gone.forgotten",
+)  # fmt: skip
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Usage:
+    """Definition -> (bytes, how they were read). What has no meaning here is absent, with why."""
+
+    readings: Mapping[str, tuple[int, str]]
+    absent: Mapping[str, str]
+
+
+class _Observed(TypedDict):
+    last_phase: str
+    console_tail: str
+
+
+class Machine:
+    """A booted guest. It runs ``spec.argv``, or stays idle if that is empty."""
+
+    def __init__(self, *, spec: MachineSpec, parts: Parts, engine: Vmm) -> None:
+        self.spec = spec
+        self.accelerator = engine.accelerator
+        self.kernel_release = parts.kernel.release
+        self._parts = parts
+        self._vmm = engine
+        self._main: Command | None = None
+
+    @property
+    def phases(self) -> Mapping[str, int]:
+        """Nanoseconds since the request by phase, in the order listed above; grows with time."""
+        marks = self._vmm.marks_ns | self._vmm.link.marks_ns
+        if self._main is not None:
+            marks |= self._main.marks_ns
+        return {name: marks[name] - marks["request"] for name in _PHASES if name in marks}
+
+    def wait(self, *, timeout_s: float) -> Completed:
+        """The end of ``spec.argv``.
+
+        Raises DeadlineError after *timeout_s*, GuestError if the machine ends first; it is dead
+        then.
+        """
+        if self._main is None:
+            raise MachineError("this machine runs nothing to wait for", remedy="use run()")
+        self._await(self._main, timeout_s)
+        return _completed(self._main, self.phases)
+
+    def run(self, argv: Sequence[str], *, stdin: bytes = b"", timeout_s: float) -> Completed:
+        """One more command, with the environment, directory and user of the spec.
+
+        Phases count from this call. Raises as ``wait`` does.
+        """
+        start_ns = time.monotonic_ns()
+        request = request_of(self._parts, self.spec, tuple(argv))
+        command = self._vmm.link.run(request, stdin, None)
+        self._await(command, timeout_s)
+        marks = {name: at_ns - start_ns for name, at_ns in command.marks_ns.items()}
+        return _completed(command, {"request": 0, **marks})
+
+    def feed(self, data: bytes) -> None:
+        """More standard input for ``spec.argv``, if ``feeding`` left it open; b"" ends it."""
+        if self._main is not None:
+            self._vmm.link.feed(self._main, data)
+
+    def signal(self, number: int) -> None:
+        """Send a signal to the process group of ``spec.argv``."""
+        if self._main is not None:
+            self._vmm.link.signal(self._main, number)
+
+    def usage(self) -> Usage:
+        """What QEMU takes of this computer's memory and the instance of its disk, now."""
+        source = f"/proc/{self._vmm.link.emulator_pid}/smaps_rollup of QEMU"
+        rollup = _smaps_rollup(self._vmm.link.emulator_pid)
+        overlay = allocated_bytes(self._vmm.domain.overlay)
+        unique = rollup["Private_Clean"] + rollup["Private_Dirty"]
+        return Usage(
+            readings={
+                "pss": (rollup["Pss"], f"Pss in {source}"),
+                "uss": (unique, f"Private_Clean + Private_Dirty in {source}"),
+                "rss": (rollup["Rss"], f"Rss in {source}"),
+                "disk_instance": (overlay, "blocks allocated to the qcow2 overlay"),
+            },
+            absent={"cgroup": "the cgroup belongs to the process that started the machine"},
+        )  # fmt: skip
+
+    def console_tail(self, lines: int = 20) -> str:
+        """The last *lines* of the guest's console."""
+        return self._vmm.link.console_tail(lines)
+
+    def _start_main(self, *, feeding: bool, sink: OutputSink | None) -> None:
+        if self.spec.argv:
+            request = request_of(self._parts, self.spec, self.spec.argv)
+            stdin = None if feeding else self.spec.stdin
+            self._main = self._vmm.link.run(request, stdin, sink)
+
+    def _await_boot(self, limit_s: float) -> None:
+        booted = self._vmm.link.ready.wait(limit_s)
+        self._raise_failure()
+        if not booted:
+            self._vmm.kill()
+            raise BootTimeout(f"the machine did not boot within {limit_s:g} s", **self._observed())
+
+    def _await(self, command: Command, timeout_s: float) -> None:
+        ended = command.ended.wait(timeout_s)
+        if command.exit_status is not None:
+            return
+        self._raise_failure()
+        if not ended:
+            self._vmm.kill()
+            raise DeadlineError(
+                f"the command did not end within {timeout_s:g} s",
+                stdout=bytes(command.stdout),
+                stderr=bytes(command.stderr),
+                **self._observed(),
+            )
+
+    def _raise_failure(self) -> None:
+        failure = self._vmm.link.failure
+        if isinstance(failure, GuestError):
+            self._vmm.kill()
+            raise GuestError(failure.message, **self._observed())
+        if failure is not None:  # a sink's, or ours: not about the guest
+            raise failure
+
+    def _observed(self) -> _Observed:
+        return {"last_phase": list(self.phases)[-1], "console_tail": self.console_tail()}
+
+
+@contextmanager
+def machine(
+    spec: MachineSpec,
+    *,
+    boot_limit_s: float = BOOT_LIMIT_S,
+    feeding: bool = False,
+    sink: OutputSink | None = None,
+) -> Iterator[Machine]:
+    """A machine that is booted when the block begins and gone when it ends, however it ends.
+
+    *sink* is given the output of ``spec.argv`` as it arrives (it is then not kept). *feeding*
+    leaves its standard input open for ``Machine.feed``. Raises ImageError for the image,
+    MachineUnavailable for this computer, EngineError, GuestError or BootTimeout for the boot.
+    """
+    start_ns = time.monotonic_ns()
+    parts = parts_of(spec.image)
+    with vmm(spec, parts, start_ns=start_ns) as engine:
+        guest = Machine(spec=spec, parts=parts, engine=engine)
+        guest._start_main(feeding=feeding, sink=sink)  # noqa: SLF001 - its other half
+        engine.start()
+        guest._await_boot(boot_limit_s)  # noqa: SLF001 - its other half
+        yield guest
+
+
+def explain(spec: MachineSpec) -> str:
+    """The XML that libvirt would be given for *spec*; nothing is started."""
+    chosen = accelerator(spec.accelerator)
+    parts = parts_of(spec.image)
+    return domain_xml(
+        domain_of(spec, parts, chosen, name="isoscope-NAME", directory=Path("/INSTANCE"))
+    )
+
+
+def _completed(command: Command, phases: Mapping[str, int]) -> Completed:
+    return Completed(
+        exit_status=-1 if command.exit_status is None else command.exit_status,
+        stdout=bytes(command.stdout),
+        stderr=bytes(command.stderr),
+        phases=phases,
+        failure=command.failure,
+    )
+
+
+def _smaps_rollup(pid: int | None) -> dict[str, int]:
+    """Bytes by field. Source: proc_pid_smaps_rollup(5). Raises MachineError if QEMU is gone."""
+    try:
+        lines = Path(f"/proc/{pid}/smaps_rollup").read_text().splitlines()[1:]
+    except OSError as error:
+        raise MachineError(f"QEMU's memory cannot be read: {error.strerror}") from error
+    fields = (line.split() for line in lines)
+    return {name.rstrip(":"): int(kibibytes) * 1024 for name, kibibytes, _ in fields}

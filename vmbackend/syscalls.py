@@ -1,0 +1,17 @@
+"""The kernel calls of this package that Python's standard library lacks; its only ctypes."""
+
+import ctypes
+import os
+
+_PR_SET_CHILD_SUBREAPER = 36
+
+
+def set_child_subreaper() -> None:
+    """Make this process the parent of its orphaned descendants: PR_SET_CHILD_SUBREAPER(2const).
+
+    Raises OSError.
+    """
+    libc = ctypes.CDLL(None, use_errno=True)
+    if libc.prctl(_PR_SET_CHILD_SUBREAPER, ctypes.c_ulong(1), 0, 0, 0) != 0:
+        errno = ctypes.get_errno()
+        raise OSError(errno, os.strerror(errno), "prctl(PR_SET_CHILD_SUBREAPER)")

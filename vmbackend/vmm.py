@@ -1,0 +1,96 @@
+"""The computer's side of one machine: its sockets, its overlay disk and its QEMU."""
+
+import os
+import secrets
+import time
+from collections.abc import Iterator
+from contextlib import ExitStack, contextmanager
+from dataclasses import replace
+from pathlib import Path
+
+from vmbackend.accelerator import Accelerator, accelerator, emulator_path
+from vmbackend.disk import instance_overlay
+from vmbackend.domain import Domain, domain_xml
+from vmbackend.errors import EngineError
+from vmbackend.hypervisor import Hypervisor, hypervisor
+from vmbackend.link import Link
+from vmbackend.parts import Parts
+from vmbackend.spec import MachineSpec
+
+
+class Vmm:
+    """Everything of a machine that is not the guest. ``vmm()`` makes one and ends it."""
+
+    def __init__(
+        self, *, domain: Domain, accelerator: Accelerator, line: Link, engine: Hypervisor
+    ) -> None:
+        self.domain = domain
+        self.accelerator = accelerator
+        self.link = line
+        self.marks_ns: dict[str, int] = {}
+        self._engine = engine
+
+    def mark(self, phase: str) -> None:
+        """Note that *phase* is reached now."""
+        self.marks_ns[phase] = time.monotonic_ns()
+
+    def start(self) -> None:
+        """Let libvirt create the machine; its processors run. Raises EngineError."""
+        try:
+            self._engine.start(domain_xml(self.domain))
+        except EngineError as error:
+            raise EngineError(error.message, console_tail=self.link.console_tail()) from None
+        self.mark("engine")
+
+    def kill(self) -> None:
+        """End it, whatever state it is in; when this returns, QEMU is dead and reaped."""
+        if self.link.emulator_pid is not None:
+            self.link.kill_emulator()
+        else:  # it never got as far as its console; libvirt knows it, if it exists
+            self._engine.stop(self.domain.name)
+
+
+@contextmanager
+def vmm(spec: MachineSpec, parts: Parts, *, start_ns: int) -> Iterator[Vmm]:
+    """What *spec* needs here, ready for ``start``; nothing of it is left after the block.
+
+    Its marks tell when: ``request`` (*start_ns*), ``prepared``, ``engine``, ``gone`` and
+    ``gone.forgotten``: libvirt, if it hears of QEMU's death before the kernel has reaped it,
+    sleeps for 200 ms before it closes its books.
+    """
+    chosen = accelerator(spec.accelerator)
+    engine = hypervisor()
+    name = f"isoscope-{os.getpid()}-{secrets.token_hex(4)}"
+    domain = domain_of(spec, parts, chosen, name=name, directory=engine.root / "s")
+    domain = replace(domain, overlay=engine.instances / f"{name}.qcow2")
+    with ExitStack() as undo:
+        line = Link(domain.console_socket, domain.port_socket)
+        made = Vmm(domain=domain, accelerator=chosen, line=line, engine=engine)
+        made.marks_ns["request"] = start_ns
+        undo.callback(made.mark, "gone.forgotten")
+        undo.callback(engine.stop, name)
+        undo.callback(made.mark, "gone")
+        undo.enter_context(line)
+        undo.enter_context(instance_overlay(parts.disk, domain.overlay))
+        made.mark("prepared")
+        undo.callback(made.kill)
+        yield made
+
+
+def domain_of(
+    spec: MachineSpec, parts: Parts, chosen: Accelerator, *, name: str, directory: Path
+) -> Domain:
+    """The domain for *spec*, with all that belongs to the instance in *directory*."""
+    return Domain(
+        name=name,
+        accelerator=chosen.name,
+        cpus=spec.cpus,
+        memory_bytes=spec.memory_bytes,
+        emulator=emulator_path(),
+        kernel=parts.kernel.image,
+        initramfs=parts.initramfs,
+        disk=parts.disk.path,
+        overlay=directory / f"{name}.qcow2",
+        console_socket=directory / f"{name}.console",
+        port_socket=directory / f"{name}.port",
+    )
