@@ -139,6 +139,9 @@ class Instance(Protocol):
     def wait(self, *, timeout_s: float) -> ExecResult:
         """The end of ``spec.argv``. Raises InstanceTimeout after *timeout_s*."""
 
+    def until_output(self, *, timeout_s: float) -> bool:
+        """Wait for the first output of ``spec.argv``; False if its end or the time came first."""
+
     def run(self, argv: Sequence[str], *, stdin: bytes = b"", timeout_s: float) -> ExecResult:
         """One more command inside; its phases count from this call. Raises InstanceTimeout."""
 

@@ -45,7 +45,7 @@ def rollup(pid: int) -> Rollup | None:
 
 
 def memory(pids: Iterable[int]) -> Mapping[str, Reading]:
-    """``pss``, ``uss`` and ``rss`` summed over *pids*; those that ended meanwhile count nothing."""
+    """``pss``, ``uss`` and ``rss`` summed over *pids*; one that ended meanwhile adds nothing."""
     parts = [part for pid in pids if (part := rollup(pid)) is not None]
     source = f"/proc/PID/smaps_rollup of {len(parts)} process(es)"
     return {

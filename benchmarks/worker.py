@@ -137,8 +137,7 @@ class Server:
         return {"phases": dict(instance.phases)}
 
     def _do_until_output(self, timeout_s: float) -> Any:
-        wait: Callable[..., bool] = getattr(self._launched(), "until_output", _no_output)
-        return wait(timeout_s=timeout_s)
+        return self._launched().until_output(timeout_s=timeout_s)
 
     def _do_wait(self, timeout_s: float) -> Any:
         return wire.pack_result(self._launched().wait(timeout_s=timeout_s))
@@ -198,10 +197,6 @@ def main(argv: Sequence[str]) -> int:
 
 def _nothing() -> None:
     """What leaving means when nothing is running."""
-
-
-def _no_output(*, timeout_s: float) -> bool:  # noqa: ARG001 - the signature of the real one
-    return True
 
 
 if __name__ == "__main__":

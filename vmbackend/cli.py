@@ -100,7 +100,9 @@ def _parser() -> argparse.ArgumentParser:
     add("-m", "--memory", type=_size, default=256 * MIB, metavar="SIZE", help="256m if not given")
     add("--cpus", type=int, default=1, metavar="N", help="virtual processors; 1 if not given")
     add("--accel", choices=("auto", "kvm", "tcg"), default="auto", help="KVM, or emulated (TCG)")
-    add("--timeout", type=_seconds, metavar="S", help="end the machine after so many seconds")
+    add(
+        "--timeout", type=_seconds, metavar="S", help="end a command that takes longer, in seconds"
+    )
     add("-i", "--interactive", action="store_true", help="pass standard input from a terminal too")
     add("--quiet", action="store_true", help="no note about the accelerator")
     add("--explain", action="store_true", help="print the libvirt XML and run nothing")
@@ -164,7 +166,7 @@ def _say(line: str) -> None:
 
 @contextmanager
 def _signals_raise() -> Iterator[None]:
-    """Until the end of the block SIGINT and SIGTERM unwind the stack, so that all is cleaned up."""
+    """Until the end of the block SIGINT and SIGTERM unwind the stack, so all is cleaned up."""
     before = {number: signal.signal(number, _interrupt) for number in _STOPPING}
     try:
         yield

@@ -42,6 +42,7 @@ class Command:
     exit_status: int | None = None
     failure: str | None = None
     ended: threading.Event = field(default_factory=threading.Event)
+    spoke: threading.Event = field(default_factory=threading.Event)
     room: threading.Event = field(default_factory=threading.Event)
     stdin: bytearray = field(default_factory=bytearray)
     stdin_closing: bool = False
@@ -53,6 +54,7 @@ class Command:
         if frame.kind in (Kind.STDOUT, Kind.STDERR):
             self.marks_ns.setdefault("output", now_ns)
             self._take_output(frame)
+            self.spoke.set()
         elif frame.kind is Kind.STARTED:
             self.marks_ns.setdefault("exec", now_ns)
         elif frame.kind is Kind.EXITED:

@@ -15,8 +15,8 @@ PORT_NAME = "isoscope.0"
 
 COMMAND_LINE = "console=ttyS0 quiet panic=-1 reboot=t noreplace-smp cryptomgr.notests rdinit=/init"
 """``panic=-1 reboot=t`` end the VMM at once. ``noreplace-smp cryptomgr.notests`` leave out
-patching and self-tests that cost 0.3 to 0.5 s of emulated boot and change nothing a workload can see;
-options that would (mitigations, init_on_alloc) are left as the distribution has them."""
+patching and self-tests that cost 0.3 to 0.5 s of emulated boot and change nothing that a workload
+can see; options that would (mitigations, init_on_alloc) are left as the distribution has them."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

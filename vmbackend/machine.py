@@ -84,6 +84,10 @@ class Machine:
         self._await(self._main, timeout_s)
         return _completed(self._main, self.phases)
 
+    def until_output(self, *, timeout_s: float) -> bool:
+        """Wait for the first byte of ``spec.argv``'s output; whether it came in time."""
+        return self._main is not None and self._main.spoke.wait(timeout_s)
+
     def run(self, argv: Sequence[str], *, stdin: bytes = b"", timeout_s: float) -> Completed:
         """One more command, with the environment, directory and user of the spec.
 

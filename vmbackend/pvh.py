@@ -51,7 +51,7 @@ def _decompressed(payload: bytes) -> bytes:
         raise NotExtractable(f"the payload claims to hold {size} bytes")
     for magic, decompress in _FORMATS.items():
         if payload.startswith(magic):
-            kernel = _guarded(decompress, payload[:-4], size)
+            kernel = _guarded(decompress, payload[:-4], size + 1)  # 1 more shows
             break
     else:
         raise NotExtractable(f"payload of unknown compression (begins {payload[:4].hex()})")

@@ -2,6 +2,7 @@
 
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
+from dataclasses import replace
 from math import ceil
 
 from benchmarks.backend import (
@@ -76,8 +77,11 @@ class VmBackend:
             cwd=spec.cwd,
             user=spec.user,
             stdin=spec.stdin,
-            **_sizes(spec),
         )
+        if spec.cpus is not None:
+            asked = replace(asked, cpus=ceil(spec.cpus))
+        if spec.memory_bytes is not None:
+            asked = replace(asked, memory_bytes=spec.memory_bytes)
         with _translated(), machine(asked) as booted:
             yield VmInstance(booted)
 
@@ -96,12 +100,18 @@ class VmInstance:
     def wait(self, *, timeout_s: float) -> ExecResult:
         """See ``Instance.wait``."""
         with _translated():
-            return _result(self._machine.wait(timeout_s=timeout_s))
+            completed = self._machine.wait(timeout_s=timeout_s)
+        return _result(completed, self._machine.spec.argv)
+
+    def until_output(self, *, timeout_s: float) -> bool:
+        """Wait for the first byte of the workload's output; whether it came in time."""
+        return self._machine.until_output(timeout_s=timeout_s)
 
     def run(self, argv: Sequence[str], *, stdin: bytes = b"", timeout_s: float) -> ExecResult:
         """See ``Instance.run``."""
         with _translated():
-            return _result(self._machine.run(argv, stdin=stdin, timeout_s=timeout_s))
+            completed = self._machine.run(argv, stdin=stdin, timeout_s=timeout_s)
+        return _result(completed, argv)
 
     def usage(self) -> Usage:
         """See ``Instance.usage``."""
@@ -133,20 +143,13 @@ def _translated() -> Iterator[None]:
         raise VmFailed(f"{error}; console: {tail[-400:]}" if tail else str(error)) from error
 
 
-def _sizes(spec: InstanceSpec) -> dict[str, int]:
-    sizes = {}
-    if spec.cpus is not None:
-        sizes["cpus"] = ceil(spec.cpus)
-    if spec.memory_bytes is not None:
-        sizes["memory_bytes"] = spec.memory_bytes
-    return sizes
-
-
-def _result(completed: Completed) -> ExecResult:
-    said = b"" if completed.failure is None else f"isoscope: {completed.failure}\n".encode()
+def _result(completed: Completed, argv: Sequence[str]) -> ExecResult:
+    said = ""
+    if completed.failure is not None:
+        said = f"isoscope: cannot run {argv[0]!r}: {completed.failure}\n"
     return ExecResult(
         exit_status=completed.exit_status,
         stdout=completed.stdout,
-        stderr=completed.stderr + said,
+        stderr=completed.stderr + said.encode(),
         phases=completed.phases,
     )

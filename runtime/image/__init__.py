@@ -3,8 +3,9 @@
 What stands here is what the rest of the project uses; the modules below may change. The arrows
 between them run one way::
 
-    cli -> bootstrap, unpack -> layer -> tree, archive, compression
-           unpack -> store -> index, blob, manifest -> document -> reference
+    cli -> bootstrap, unpacking -> layer -> tree, archive, compression
+                      unpacking -> store -> index, blob, manifest -> document, reference
+    users -> inside (files of an unpacked tree, read without leaving it)
 """
 
 from runtime.errors import ImageError
@@ -14,7 +15,7 @@ from runtime.image.home import cache_dir, state_dir
 from runtime.image.manifest import Descriptor, Image, ImageConfig, Manifest
 from runtime.image.reference import Reference, parse_reference
 from runtime.image.store import Store
-from runtime.image.unpack import Unpacked, unpack, unpacked
+from runtime.image.unpacking import Unpacked, unpack, unpacked
 from runtime.image.users import Identity, identity, lookup
 
 __all__ = [

@@ -37,7 +37,7 @@ def read_elf(path: Path) -> Elf:
                 struct.unpack_from(f"{order}I", table, index * entry_bytes)[0]
                 for index in range(entries)
             ]
-        except (struct.error, IndexError, OverflowError) as error:
+        except (struct.error, IndexError, OverflowError, ValueError) as error:
             raise ImageError(f"{path} is a damaged ELF program") from error
     if machine not in _GO_NAMES:
         raise ImageError(f"{path} is for a machine without a name here (e_machine {machine})")

@@ -290,7 +290,7 @@ reports.publish(Path(sys.argv[1]))
 
 def test_the_same_results_give_the_same_bytes(folder: Path, tmp_path: Path) -> None:
     first = publish(folder).read_bytes()
-    (tmp_path / "matplotlibrc").write_text("font.size: 30\naxes.facecolor: red\n")
+    (tmp_path / "matplotlibrc").write_text("axes.linewidth: 7\nlines.linewidth: 9\n")
     for seed in ("1", "2"):
         (folder / "report.html").unlink()
         environment = {

@@ -16,7 +16,7 @@ app:x:1000:1001:App:/home/app:/bin/sh
 twin:x:1000:7::/twin:/bin/sh
 77:x:5:5::/named-like-a-number:/bin/sh
 nohome:x:8:8:::/bin/sh
-"""
+"""  # noqa: S105 - a passwd(5) file without passwords
 GROUP = """\
 root:x:0:root
 wheel:x:10:root,app
@@ -55,7 +55,9 @@ def test_docker_rules(
     assert lookup(user, passwd=PASSWD, group=GROUP) == expected
 
 
-@pytest.mark.parametrize("user", ["nobody", "broken", "short", "huge", "-1", "+1", "1_0", "１"])
+@pytest.mark.parametrize(
+    "user", ["nobody", "broken", "short", "huge", "-1", "+1", "1_0", "\uff11"]
+)
 def test_a_name_must_stand_in_passwd(user: str) -> None:
     with pytest.raises(ImageError, match="has no user"):
         lookup(user, passwd=PASSWD, group=GROUP)

@@ -160,9 +160,9 @@ KILLED = """
 import sys, time
 from pathlib import Path
 from runtime.image import Store, unpack, unpacked
-import runtime.image.unpack
+import runtime.image.unpacking as unpacking
 
-apply_layer = runtime.image.unpack.apply_layer
+apply_layer = unpacking.apply_layer
 
 def stop_after_the_first(layer, tree, limits, *, has_lower):
     if has_lower:
@@ -170,7 +170,7 @@ def stop_after_the_first(layer, tree, limits, *, has_lower):
         time.sleep(60)
     return apply_layer(layer, tree, limits, has_lower=has_lower)
 
-runtime.image.unpack.apply_layer = stop_after_the_first
+unpacking.apply_layer = stop_after_the_first
 store = Store(Path(sys.argv[1]))
 image = store.resolve("sample")
 if sys.argv[2] == "cache":
