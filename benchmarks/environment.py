@@ -40,7 +40,7 @@ def environment() -> Mapping[str, Any]:
         "ksm": _read("/sys/kernel/mm/ksm/run"),
         "mitigations": _mitigations(),
         "kvm_device": Path("/dev/kvm").exists(),
-        "root": os.geteuid() == 0,
+        "as_root": os.geteuid() == 0,
     }
 
 

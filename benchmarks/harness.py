@@ -14,18 +14,17 @@ from pathlib import Path
 from typing import Protocol
 
 from benchmarks import environment, results
-from benchmarks.backend import Features, InstanceSpec, InstanceTimeout, Preparation
+from benchmarks.attempts import Attempts, Subject
+from benchmarks.backend import Features, InstanceTimeout
 from benchmarks.errors import BenchmarkError
 from benchmarks.journal import Journal, machine_lock
 from benchmarks.launcher import worker
 from benchmarks.results import Arm, Run, Sample, write_run
 from benchmarks.schedule import Cell, schedule
 from benchmarks.suites import CONTROL, Suite
-from benchmarks.workloads import Facts, Value, Values, Workload
 from runtime.container.state import sweep
 from runtime.image import Image, state_dir
 
-_ATTEMPTS = 2
 PREPARE = results.Workload(
     name="prepare",
     argv=(),
@@ -68,15 +67,6 @@ class Request:
     seed: int
     out: Path
     command: tuple[str, ...]
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Subject:
-    """A backend that works here, with what it can enforce and what preparing it cost."""
-
-    name: str
-    features: Features
-    preparation: Preparation
 
 
 def bench(request: Request, watcher: Watcher) -> Path:
@@ -230,10 +220,10 @@ def _outcome(directory: Path, run: Run) -> Iterator[None]:
 def _measure(
     request: Request, run: Run, subjects: list[Subject], directory: Path, watcher: Watcher
 ) -> None:
-    start_ns = time.monotonic_ns()
     by_name = {subject.name: subject for subject in subjects}
     workloads = {w.record.name: w for w in request.suite.workloads}
     labels = [arm.label for arm in run.plan.backends]
+    attempts = Attempts(run=run, image=request.image.digest, start_ns=time.monotonic_ns())
     cells = schedule(labels, list(workloads), request.blocks, request.seed)
     with Journal(directory, run.run) as journal:
         for order, subject in enumerate(subjects, start=1):
@@ -243,8 +233,8 @@ def _measure(
             arm = run.plan.arm(cell.label)
             if arm is None:
                 raise BenchmarkError(f"the schedule names {cell.label!r}, the plan does not")
-            attempts = _Attempts(run, request, arm, cell, start_ns)
-            ok = attempts.measure(by_name[arm.backend], workloads[cell.workload], journal)
+            subject, workload = by_name[arm.backend], workloads[cell.workload]
+            ok = attempts.measure(cell, arm, subject, workload, journal)
             watcher.finished(cell, ok=ok)
 
 
@@ -276,109 +266,3 @@ def _prepare_rows(run: Run, subject: Subject, image: Image, order: int) -> list[
         )
         for metric in PREPARE.metrics
     ]
-
-
-@dataclass(frozen=True, slots=True)
-class _Attempts:
-    """Measures one cell, once more if the first attempt fails; every attempt is written down."""
-
-    run: Run
-    request: Request
-    arm: Arm
-    cell: Cell
-    start_ns: int
-
-    def measure(self, subject: Subject, workload: Workload, journal: Journal) -> bool:
-        for attempt in range(1, _ATTEMPTS + 1):
-            rows, ok = self._attempt(subject, workload, attempt)
-            journal.append(rows)
-            if ok:
-                return True
-        return False
-
-    def _attempt(
-        self, subject: Subject, workload: Workload, attempt: int
-    ) -> tuple[list[Sample], bool]:
-        at_ns = time.monotonic_ns() - self.start_ns
-        spec = self._spec(subject, workload)
-        values: dict[str, Value] = {}
-        facts: Facts = {}
-        phases: dict[str, int] = {}
-        status: results.Status = "ok"
-        error: str | None = None
-        try:
-            with worker(subject.name) as backend:
-                backend.prepare(self.request.image.digest)
-                with backend.launch(spec) as instance:
-                    values |= workload.measure(instance, facts)
-                values |= workload.conclude(instance)
-                phases |= instance.phases
-        except InstanceTimeout as passed:
-            status, error = "timeout", _said(passed)
-        except BenchmarkError as failure:
-            status, error = "failed", str(failure)
-        finally:
-            sweep()
-        rows = self._rows(workload, attempt, values, (status, error), at_ns)
-        first = replace(rows[0], phases=phases, facts=facts)
-        return [first, *rows[1:]], status == "ok"
-
-    def _spec(self, subject: Subject, workload: Workload) -> InstanceSpec:
-        """The same for all, but for limits that a backend cannot enforce."""
-        enforces, suite = subject.features.enforces, self.request.suite
-        return InstanceSpec(
-            image=self.request.image.digest,
-            argv=workload.record.argv,
-            cpus=suite.cpus if "cpus" in enforces else None,
-            memory_bytes=suite.memory_bytes if "memory" in enforces else None,
-        )
-
-    def _rows(
-        self,
-        workload: Workload,
-        attempt: int,
-        values: Values,
-        ended: tuple[results.Status, str | None],
-        at_ns: int,
-    ) -> list[Sample]:
-        """A row for each metric owed: its value, or why there is none."""
-        status, error = ended
-        instance = secrets.token_hex(6)
-        rows = []
-        for metric in workload.record.metrics:
-            value = values.get(metric.name)
-            if value is None or status != "ok":
-                measured = Value(value=None, method=metric.method, error=error)
-                row_status = status
-            else:
-                measured = value
-                row_status = "ok" if value.value is not None else "skipped"
-            rows.append(
-                Sample(
-                    run=self.run.run,
-                    block=self.cell.block,
-                    order=self.cell.order,
-                    label=self.arm.label,
-                    backend=self.arm.backend,
-                    accelerator=self.arm.accelerator,
-                    workload=workload.record.name,
-                    instance=instance,
-                    attempt=attempt,
-                    warmup=False,
-                    image=self.request.image.digest,
-                    metric=metric.name,
-                    value=measured.value,
-                    unit=metric.unit,
-                    method=measured.method,
-                    status=row_status,
-                    error=measured.error,
-                    at_ns=at_ns,
-                    phases=None,
-                )
-            )
-        return rows
-
-
-def _said(passed: InstanceTimeout) -> str:
-    tail = f"; console: {passed.console_tail[-400:]}" if passed.console_tail else ""
-    return f"{passed.message} (last phase: {passed.last_phase}){tail}"

@@ -67,17 +67,18 @@ def descendants(pid: int) -> tuple[int, ...]:
 
 
 def allocated_bytes(directory: Path) -> int:
-    """What the files under *directory* occupy, in blocks of the file system, links once."""
-    seen: set[tuple[int, int]] = set()
-    total = 0
+    """What is under *directory* occupies, in blocks of its own file system, links once."""
+    device = directory.lstat().st_dev
+    blocks: dict[int, int] = {}
     for parent, directories, files in os.walk(directory):
         for name in (*directories, *files):
             with suppress(OSError):
                 status = (Path(parent) / name).lstat()
-                if (status.st_dev, status.st_ino) not in seen:
-                    seen.add((status.st_dev, status.st_ino))
-                    total += status.st_blocks * 512
-    return total
+                if status.st_dev == device:
+                    blocks[status.st_ino] = status.st_blocks
+                elif name in directories:
+                    directories.remove(name)  # something is mounted there
+    return sum(blocks.values()) * 512
 
 
 def group_usage(group: Path) -> Reading | None:

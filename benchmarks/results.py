@@ -7,41 +7,21 @@ The records are values that cannot be wrong alone: a constructor refuses what no
 measured (a value beside a failure, a negative duration, NaN). ``read_run`` also refuses what
 contradicts the run it stands in. Results files may come from a stranger: whatever is in them, the
 answer is a Results or a ResultsError that says file, line and field.
-
-JSON becomes dataclasses by their annotations, with nothing guessed and nothing lost: every field
-must be there (unless it has a default), none may be unknown, no type is coerced; duplicate keys,
-NaN, Infinity, integers beyond 64 bits and text that is not Unicode are refused. Source: RFC 7493.
 """
 
-import dataclasses
-import functools
-import json
 import math
 import os
 import re
 import tempfile
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
-from types import NoneType, UnionType
-from typing import (
-    Any,
-    Literal,
-    NamedTuple,
-    NoReturn,
-    TypeVar,
-    Union,
-    cast,
-    get_args,
-    get_origin,
-    get_type_hints,
-)
+from typing import Any, Literal, NamedTuple
 
 from benchmarks.backend import COMMON_PHASES
 from benchmarks.errors import ResultsError
-
-T = TypeVar("T")
+from benchmarks.strict_json import INT_LIMIT, NotJson, as_json, decode, loads
 
 Scalar = str | int | float | bool | None
 Status = Literal["ok", "failed", "timeout", "skipped"]
@@ -53,18 +33,6 @@ SAMPLES_FILE = "samples.jsonl"
 MAX_LINE_BYTES = 1 << 20
 MAX_FILE_BYTES = 1 << 28
 _RUN_ID = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,127}")
-_INT_LIMIT = 2**63
-_NAMES = {
-    str: "text",
-    int: "an integer",
-    float: "a number",
-    bool: "true or false",
-    NoneType: "null",
-}
-
-
-class NotJson(ResultsError):  # noqa: N818 - named by what is the case
-    """The text is not JSON at all: cut short or never JSON. A torn write looks like this."""
 
 
 class InstanceKey(NamedTuple):
@@ -116,7 +84,7 @@ class Sample:
         _require((self.value is None) == (self.status != "ok"), "a value stands beside 'ok' only")
         _require((self.error is None) == (self.status == "ok"), "an error stands beside a failure")
         if self.value is not None:
-            finite = math.isfinite(self.value) and abs(self.value) < _INT_LIMIT
+            finite = math.isfinite(self.value) and abs(self.value) < INT_LIMIT
             _require(finite, f"the value of {self.metric!r} is not finite, or beyond 64 bits")
             if self.unit in ("ns", "bytes"):
                 _not_negative(value=self.value)
@@ -138,7 +106,7 @@ class Sample:
         """The sample on *line*. Raises ResultsError (NotJson if it is cut or no JSON)."""
         if len(line) > MAX_LINE_BYTES:
             raise ResultsError(f"the line is longer than {MAX_LINE_BYTES} bytes")
-        return _decode(Sample, _loads(line))
+        return decode(Sample, loads(line))
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -316,7 +284,7 @@ def read_record(directory: Path) -> Run:
     path = directory / RUN_FILE
     raw = _read(path)
     try:
-        return _decode(Run, _loads(raw))
+        return decode(Run, loads(raw))
     except ResultsError as wrong:
         raise _located(wrong, path, None) from None
     except RecursionError:
@@ -443,167 +411,3 @@ def _not_negative(**numbers: float) -> None:
 
 def _distinct(noun: str, names: list[str]) -> None:
     _require(len(set(names)) == len(names), f"a {noun} stands twice in the plan")
-
-
-def _loads(raw: bytes) -> object:
-    """The value that *raw* says. Raises NotJson, or ResultsError for what JSON forbids."""
-    try:
-        return json.loads(raw.decode(), object_pairs_hook=_unique, parse_constant=_no_constant)
-    except UnicodeDecodeError:
-        raise NotJson("the text is not UTF-8") from None
-    except json.JSONDecodeError as wrong:
-        raise NotJson(f"this is not JSON: {wrong.msg} at column {wrong.colno}") from None
-    except RecursionError:
-        raise ResultsError("the JSON is nested too deeply") from None
-    except ValueError:  # int() refuses more than 4300 digits
-        raise ResultsError("a number has too many digits") from None
-
-
-def as_json(value: object, *, indent: int | None = None) -> bytes:
-    """*value* (a dataclass, or plain JSON) as UTF-8, the same bytes for the same value."""
-    separators = (",", ":") if indent is None else (",", ": ")
-    try:
-        text = json.dumps(
-            _plain(value),
-            ensure_ascii=False,
-            allow_nan=False,
-            indent=indent,
-            separators=separators,
-        )
-        return text.encode()
-    except (ValueError, TypeError) as wrong:  # NaN, lone surrogates, objects
-        raise ResultsError(f"a value cannot be written as JSON: {wrong}") from None
-
-
-def _decode(kind: type[T], value: object, path: str = "") -> T:
-    """*value* as a *kind*, which must be a dataclass. Raises ResultsError naming the field."""
-    if not isinstance(value, dict):
-        _refuse(path, "an object", value)
-    fields = {field.name: field for field in dataclasses.fields(cast("Any", kind))}
-    if unknown := sorted(value.keys() - fields.keys()):
-        raise ResultsError(f"unknown field {_shown(_join(path, unknown[0]))}")
-    for name, field in fields.items():
-        if name not in value and field.default is dataclasses.MISSING:
-            raise ResultsError(f"field {_shown(_join(path, name))} is missing")
-    hints = _hints(cast("Any", kind))
-    return kind(
-        **{name: _convert(hints[name], item, _join(path, name)) for name, item in value.items()}
-    )
-
-
-@functools.cache
-def _hints(kind: Any) -> dict[str, Any]:
-    return get_type_hints(kind)
-
-
-def _convert(kind: Any, value: object, path: str) -> Any:
-    if kind is Any:
-        return _anything(value, path)
-    if dataclasses.is_dataclass(kind):
-        return _decode(cast("type[object]", kind), value, path)
-    origin = get_origin(kind)
-    if origin is None:
-        return _scalar(kind, value, path)
-    return _composite(origin, get_args(kind), value, path)
-
-
-def _composite(origin: Any, args: tuple[Any, ...], value: object, path: str) -> Any:
-    if origin is Literal:
-        return _one_of(args, value, path)
-    if origin in (Union, UnionType):
-        return _either(args, value, path)
-    if origin is tuple:
-        if not isinstance(value, list):
-            _refuse(path, "a list", value)
-        return tuple(_convert(args[0], item, f"{path}[{i}]") for i, item in enumerate(value))
-    if not isinstance(value, dict):
-        _refuse(path, "an object", value)
-    return {_text(key, path): _convert(args[1], value[key], _join(path, key)) for key in value}
-
-
-def _one_of(choices: tuple[Any, ...], value: object, path: str) -> object:
-    for choice in choices:
-        if type(choice) is type(value) and choice == value:
-            return value
-    return _refuse(path, " or ".join(repr(choice) for choice in choices), value)
-
-
-def _either(kinds: tuple[Any, ...], value: object, path: str) -> Any:
-    """None, or whichever of *kinds* fits; scalars are told apart by type, never coerced."""
-    if value is None and NoneType in kinds:
-        return None
-    rest = [kind for kind in kinds if kind is not NoneType]
-    if len(rest) == 1:
-        return _convert(rest[0], value, path)
-    for kind in rest:
-        if type(value) is kind:
-            return _scalar(kind, value, path)
-    return _refuse(path, " or ".join(_NAMES[kind] for kind in kinds), value)
-
-
-def _scalar(kind: Any, value: object, path: str) -> Any:
-    accepted = (int, float) if kind is float else (kind,)
-    if type(value) not in accepted:  # exact: True is no integer here
-        _refuse(path, _NAMES[kind], value)
-    return _anything(value, path)
-
-
-def _anything(value: object, path: str) -> object:
-    """*value* as it is, once every text and number in it can be written and computed with."""
-    if isinstance(value, str):
-        return _text(value, path)
-    if isinstance(value, float) and not math.isfinite(value):
-        raise ResultsError(f"field {_shown(path)} is too large for a number")
-    if type(value) is int and not -_INT_LIMIT < value < _INT_LIMIT:
-        raise ResultsError(f"field {_shown(path)} does not fit in 64 bits")
-    if isinstance(value, list):
-        return [_anything(item, f"{path}[{i}]") for i, item in enumerate(value)]
-    if isinstance(value, dict):
-        return {_text(key, path): _anything(value[key], _join(path, key)) for key in value}
-    return value
-
-
-def _text(value: str, path: str) -> str:
-    try:
-        value.encode()
-    except UnicodeEncodeError:
-        raise ResultsError(f"field {_shown(path)} holds text that is not Unicode") from None
-    return value
-
-
-def _plain(value: object) -> object:
-    if dataclasses.is_dataclass(value) and not isinstance(value, type):
-        return {
-            field.name: _plain(getattr(value, field.name)) for field in dataclasses.fields(value)
-        }
-    if isinstance(value, Mapping):
-        return {key: _plain(item) for key, item in value.items()}
-    if isinstance(value, Sequence) and not isinstance(value, str | bytes):
-        return [_plain(item) for item in value]
-    return value
-
-
-def _unique(pairs: list[tuple[str, object]]) -> dict[str, object]:
-    found = dict(pairs)
-    if len(found) != len(pairs):
-        raise ResultsError("an object names the same field twice")
-    return found
-
-
-def _no_constant(name: str) -> NoReturn:
-    raise ResultsError(f"{name} is not a JSON number")
-
-
-def _refuse(path: str, wanted: str, value: object) -> NoReturn:
-    subject = f"field {_shown(path)}" if path else "the whole"
-    raise ResultsError(f"{subject} should be {wanted}, not {_shown(value)}")
-
-
-def _shown(value: object) -> str:
-    """A hostile value for an error message: escaped by repr and short."""
-    text = repr(value)
-    return text if len(text) <= 60 else f"{text[:56]} ..."
-
-
-def _join(path: str, name: str) -> str:
-    return f"{path}.{name}" if path else name

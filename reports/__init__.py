@@ -7,7 +7,7 @@ something is rendered.
 from pathlib import Path
 
 from benchmarks.results import Results, read_run, write_atomically
-from benchmarks.stats import Summary, summarise
+from benchmarks.summary import Summary, summarise
 
 __all__ = ["print_summary", "publish", "summary_of"]
 

@@ -1,7 +1,8 @@
 """The summary for other programs and other pages: one line of JSON, or Markdown."""
 
-from benchmarks.results import Results, as_json
-from benchmarks.stats import Summary
+from benchmarks.results import Results
+from benchmarks.strict_json import as_json
+from benchmarks.summary import Summary
 from reports import view
 from reports.verdicts import accelerator_notes, statements
 

@@ -15,7 +15,8 @@ from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any
 
 from benchmarks.results import Arm, Metric, Sample
-from benchmarks.stats import PhaseSpread, counted, spread_of
+from benchmarks.stats import spread_of
+from benchmarks.summary import PhaseSpread, counted
 from reports.style import colours, format_ns, format_value, markers, printable, subject
 
 if TYPE_CHECKING:

@@ -9,8 +9,10 @@ import shlex
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from benchmarks.results import RUN_FILE, SAMPLES_FILE, Results, Sample, as_json
-from benchmarks.stats import Summary, Verdict, counted
+from benchmarks.results import RUN_FILE, SAMPLES_FILE, Results, Sample
+from benchmarks.stats import Verdict
+from benchmarks.strict_json import as_json
+from benchmarks.summary import Summary, counted
 from reports import figures, view
 from reports.style import VERDICT_MARKS, colours, subject
 from reports.verdicts import Statement, accelerator_notes, statements

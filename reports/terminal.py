@@ -11,7 +11,7 @@ from itertools import groupby
 from typing import TYPE_CHECKING, TextIO
 
 from benchmarks.results import Results
-from benchmarks.stats import Row, Summary
+from benchmarks.summary import Row, Summary
 from reports import view
 from reports.style import format_interval, format_ratio, format_value, printable, subject
 from reports.verdicts import accelerator_notes, verdict_word

@@ -8,7 +8,8 @@ measuring, or the run could not tell.
 from dataclasses import dataclass
 
 from benchmarks.results import Metric, Run
-from benchmarks.stats import MIN_BLOCKS, Comparison, Interval, Ratio, Row, Summary, Verdict
+from benchmarks.stats import MIN_BLOCKS, Interval, Ratio, Verdict
+from benchmarks.summary import Comparison, Row, Summary
 from reports.style import (
     format_interval,
     format_margin,

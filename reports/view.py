@@ -9,7 +9,8 @@ from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 
 from benchmarks.results import Metric, Results, Run, Sample
-from benchmarks.stats import MIN_BLOCKS, Floor, Row, Summary, Verdict, margin_of
+from benchmarks.stats import MIN_BLOCKS, Verdict, margin_of
+from benchmarks.summary import Floor, Row, Summary
 from reports.style import (
     VERDICT_MARKS,
     format_bytes,

@@ -1,4 +1,4 @@
-"""The host's half of the protocol with the guest; ``guest/agent.c`` says what the frames mean.
+"""The host's half of the protocol with the guest; ``guest/agent.h`` says what the frames mean.
 
 Everything here is pure: bytes in, frames out. What comes from a guest is hostile input.
 """

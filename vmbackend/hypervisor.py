@@ -25,7 +25,7 @@ from typing import Any
 
 from vmbackend.accelerator import emulator_path
 from vmbackend.cache import vm_cache
-from vmbackend.compiler import WATCHDOG_SOURCE, compiled
+from vmbackend.compiler import WATCHDOG, compiled
 from vmbackend.errors import EngineError, MachineUnavailable
 from vmbackend.syscalls import set_child_subreaper
 
@@ -46,8 +46,12 @@ _REAP_INTERVAL_S = 0.02
 
 
 def hypervisor() -> "Hypervisor":
-    """This process's connection: opened by the first call, closed when the process ends."""
-    return _of_process(os.getpid())  # a fork gets its own
+    """This process's connection: opened by the first call, closed when the process ends.
+
+    libvirt opens one root in the life of a process: a fork of one that has it gets
+    MachineUnavailable.
+    """
+    return _of_process(os.getpid())
 
 
 def missing() -> MachineUnavailable | None:
@@ -98,8 +102,13 @@ class Hypervisor:
 @lru_cache(maxsize=1)
 def _of_process(_pid: int) -> Hypervisor:
     opened = _open()
-    atexit.register(opened.close)
+    atexit.register(_close_as, os.getpid(), opened)
     return opened
+
+
+def _close_as(owner: int, opened: Hypervisor) -> None:
+    if os.getpid() == owner:  # a fork runs this too, and must not touch what is not its own
+        opened.close()
 
 
 def _open() -> Hypervisor:
@@ -198,7 +207,7 @@ def _furnish(root: Path) -> None:
 @contextmanager
 def _watchdog(*directories: Path) -> Iterator[None]:
     """A process that cleans up if this one is killed; see ``watchdog.c``."""
-    program = compiled(WATCHDOG_SOURCE)
+    program = compiled(WATCHDOG)
     pid = os.posix_spawn(
         program,
         [program.name, str(os.getpid()), *map(str, directories)],

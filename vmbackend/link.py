@@ -167,7 +167,11 @@ class Link:
         connection = self._accepted(listener, self._read_console)
         credentials = connection.getsockopt(socket.SOL_SOCKET, socket.SO_PEERCRED, 12)
         pid, _, _ = struct.unpack("3i", credentials)
-        self._emulator = os.pidfd_open(pid)
+        try:
+            self._emulator = os.pidfd_open(pid)
+        except ProcessLookupError:
+            self._end(GuestError("QEMU ended as it began"))
+            return
         self.emulator_pid = pid
         self._selector.register(self._emulator, selectors.EVENT_READ, self._emulator_died)
 

@@ -5,7 +5,7 @@ from pathlib import Path
 
 from runtime.image import Image, Store
 from vmbackend.channel import Request
-from vmbackend.compiler import AGENT_SOURCE, compiled
+from vmbackend.compiler import AGENT, compiled
 from vmbackend.disk import Disk, disk
 from vmbackend.errors import MachineSpecError
 from vmbackend.initramfs import initramfs
@@ -63,7 +63,7 @@ def _parts(name: str) -> tuple[Parts, bool]:
         )
     made, made_now = disk(store, image)
     guest_kernel = kernel()
-    archive = initramfs(compiled(AGENT_SOURCE), guest_kernel.modules)
+    archive = initramfs(compiled(AGENT), guest_kernel.modules)
     return Parts(image=image, disk=made, kernel=guest_kernel, initramfs=archive), made_now
 
 

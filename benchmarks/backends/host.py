@@ -14,7 +14,14 @@ from contextlib import ExitStack, contextmanager, suppress
 from pathlib import Path
 
 from benchmarks import meters
-from benchmarks.backend import Features, InstanceSpec, Preparation, Unavailable, Usage
+from benchmarks.backend import (
+    Features,
+    InstanceSpec,
+    Preparation,
+    Reading,
+    Unavailable,
+    Usage,
+)
 from benchmarks.processes import ProcessInstance, UnstartedInstance
 from runtime import syscalls
 from runtime.container.container import Options, process_spec
@@ -78,8 +85,9 @@ class HostBackend:
     @contextmanager
     def launch(self, spec: InstanceSpec) -> Iterator[ProcessInstance | UnstartedInstance]:
         """Start the program; leaving kills it and all that it started."""
-        requested_ns = time.monotonic_ns()
         image, tree = self.tree(spec.image)
+        before_bytes = meters.allocated_bytes(tree)  # an instrument's work, not the start's
+        requested_ns = time.monotonic_ns()
         options = Options(env=spec.env, cwd=spec.cwd, user=spec.user)
         pipes = Pipes.open()
 
@@ -102,7 +110,7 @@ class HostBackend:
                 process=process,
                 gathering=Gathering(pipes, spec.stdin),
                 plan_run=plan,
-                read_usage=_usage,
+                read_usage=lambda: _usage(tree, before_bytes),
             )
             undo.callback(instance.gone)
             undo.callback(_end_descendants)
@@ -142,12 +150,13 @@ def foreground(
             _end_descendants()
 
 
-def _usage() -> Usage:
-    readings = meters.memory(meters.descendants(os.getpid()))
-    return Usage(
-        readings=readings,
-        absent={"disk_instance": "a plain process has no files of its own"},
+def _usage(tree: Path, before_bytes: int) -> Usage:
+    readings = dict(meters.memory(meters.descendants(os.getpid())))
+    readings["disk_instance"] = Reading(
+        value_bytes=max(0, meters.allocated_bytes(tree) - before_bytes),
+        method="growth of the tree's allocated blocks since before the start",
     )
+    return Usage(readings=readings)
 
 
 def _end_descendants() -> None:

@@ -12,7 +12,7 @@ import pytest
 
 from benchmarks.backend import Features, InstanceSpec, InstanceTimeout
 from benchmarks.backends import BACKENDS
-from benchmarks.launcher import InstanceFailed, RemoteBackend, worker
+from benchmarks.launcher import InstanceFailed, RemoteBackend, RemoteInstance, worker
 from runtime.image import Image
 
 pytestmark = pytest.mark.slow
@@ -44,7 +44,7 @@ def nothing_left(name: str) -> Iterator[None]:
 
 
 @pytest.fixture
-def backend(name: str, busybox: Image, nothing_left: None) -> Iterator[RemoteBackend]:
+def backend(name: str, busybox: Image) -> Iterator[RemoteBackend]:
     with worker(name) as backend:
         backend.prepare(busybox.digest)
         yield backend
@@ -184,13 +184,18 @@ def test_an_exception_in_the_block_leaves_nothing(name: str, busybox: Image) -> 
 def test_killing_the_worker_leaves_nothing_running(name: str, busybox: Image) -> None:
     from runtime.container.state import sweep
 
-    with pytest.raises(InstanceFailed), worker(name) as backend:
+    spec = shell(busybox, "echo on; sleep 1000 # left-over")
+    with worker(name) as backend:
         backend.prepare(busybox.digest)
-        with backend.launch(shell(busybox, "sleep 1000 # left-over")) as instance:
-            instance.until_output(timeout_s=1)
-            os.kill(backend.pid, signal.SIGKILL)
-            instance.usage()
+        with pytest.raises(InstanceFailed), backend.launch(spec) as instance:
+            _kill_worker(backend, instance)
     sweep()  # what every command does first, for owners that died
+
+
+def _kill_worker(backend: RemoteBackend, instance: RemoteInstance) -> None:
+    assert instance.until_output(timeout_s=WAIT_S)
+    os.kill(backend.pid, signal.SIGKILL)
+    instance.usage()
 
 
 def test_two_at_once_do_not_meet(name: str, busybox: Image) -> None:

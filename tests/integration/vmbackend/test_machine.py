@@ -6,6 +6,7 @@ from pathlib import Path
 
 import pytest
 
+from vmbackend.command import Completed
 from vmbackend.errors import BootTimeout, DeadlineError, GuestError, MachineSpecError
 from vmbackend.machine import machine
 from vmbackend.parts import prepare
@@ -46,7 +47,9 @@ def test_an_idle_machine_runs_many_commands(busybox: str) -> None:
     """One boot for everything that does not need its own."""
     spec = MachineSpec(image=busybox, env={"A": "ü", "PATH": "/bin"}, cwd="/made/for/it")
     with machine(spec) as guest:
-        ask = lambda *argv, **kw: guest.run(argv, timeout_s=LIMIT_S, **kw)  # noqa: E731 - a short name
+
+        def ask(*argv: str, stdin: bytes = b"") -> Completed:
+            return guest.run(argv, stdin=stdin, timeout_s=LIMIT_S)
 
         big = ask("sh", "-c", "head -c 4194304 /dev/zero | tr '\\0' x; yes | head -c 4194304 >&2")
         assert big.stdout == b"x" * (4 << 20)
@@ -83,7 +86,7 @@ def test_an_idle_machine_runs_many_commands(busybox: str) -> None:
 
         parallel: list[bytes] = []
         threads = [
-            threading.Thread(target=lambda i=i: parallel.append(ask("echo", str(i)).stdout))
+            threading.Thread(target=lambda text=str(i): parallel.append(ask("echo", text).stdout))
             for i in range(8)
         ]
         for thread in threads:
@@ -137,10 +140,10 @@ def test_a_boot_that_takes_too_long_is_said_with_the_phase_reached(busybox: str)
     assert caught.value.last_phase in ("prepared", "engine.spawned", "engine", "kernel", "init")
 
 
-def test_a_guest_that_powers_off_is_an_error_with_its_console(busybox: str) -> None:
-    with machine(shell(busybox, "echo c > /proc/sysrq-trigger; sleep 100")) as guest:
-        with pytest.raises(GuestError, match="ended before") as caught:
-            guest.wait(timeout_s=LIMIT_S)
+def test_a_guest_that_panics_is_an_error_with_its_console(busybox: str) -> None:
+    spec = shell(busybox, "echo c > /proc/sysrq-trigger; sleep 100")
+    with machine(spec) as guest, pytest.raises(GuestError, match="ended before") as caught:
+        guest.wait(timeout_s=LIMIT_S)
     assert "sysrq" in caught.value.console_tail
 
 

@@ -1,4 +1,4 @@
-"""What is left when the process that owns machines is killed, interrupted, or is an ordinary user."""
+"""Who owns machines: killed, interrupted, the command line, an ordinary user."""
 
 import os
 import shutil
@@ -26,16 +26,19 @@ with machine(MachineSpec(image=sys.argv[1])):
 """
 
 
-def vm(*words: str, **more: object) -> "subprocess.Popen[bytes]":
+def vm(*words: str) -> subprocess.Popen[bytes]:
     return subprocess.Popen(
         [sys.executable, "-m", "vmbackend.cli", *words],
-        cwd=ROOT, stdin=subprocess.DEVNULL, stdout=subprocess.PIPE, stderr=subprocess.PIPE, **more,
-    )  # type: ignore[call-overload]  # keywords of Popen  # fmt: skip
+        cwd=ROOT,
+        stdin=subprocess.DEVNULL,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+    )
 
 
-def within(limit_s: float, condition: object) -> bool:
+def within(limit_s: float, condition: Callable[[], object]) -> bool:
     deadline = time.monotonic() + limit_s
-    while not condition():  # type: ignore[operator]  # a lambda
+    while not condition():
         if time.monotonic() > deadline:
             return False
         time.sleep(0.02)
@@ -57,7 +60,10 @@ def test_a_killed_owner_leaves_nothing(
             assert owner.stdout.readline() == b"booted\n"
         owner.kill()
     instances = home / "vm" / "instances" / root.name
-    clean = lambda: not (emulators(str(root)) or root.exists() or instances.exists())  # noqa: E731 - a short name
+
+    def clean() -> bool:
+        return not (emulators(str(root)) or root.exists() or instances.exists())
+
     assert within(3, clean)
 
 

@@ -24,16 +24,13 @@ from benchmarks.results import (
 from benchmarks.stats import (
     Interval,
     Ratio,
-    Row,
-    Summary,
     Verdict,
-    counted,
     judge,
     margin_of,
     ratio_of_medians,
     spread_of,
-    summarise,
 )
+from benchmarks.summary import Row, Summary, counted, summarise
 
 METRIC = Metric(
     name="boot.exit",

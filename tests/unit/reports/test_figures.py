@@ -5,7 +5,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from benchmarks.results import Arm, Metric
-from benchmarks.stats import PhaseSpread, Spread
+from benchmarks.stats import Spread
+from benchmarks.summary import PhaseSpread
 from reports import figures
 
 ARM = Arm(label="host", backend="host", accelerator=None, note=None)

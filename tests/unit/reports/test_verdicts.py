@@ -3,16 +3,8 @@ from dataclasses import replace
 import pytest
 
 from benchmarks.results import Arm, Metric
-from benchmarks.stats import (
-    Comparison,
-    Counts,
-    Interval,
-    Ratio,
-    Row,
-    Spread,
-    Summary,
-    Verdict,
-)
+from benchmarks.stats import Interval, Ratio, Spread, Verdict
+from benchmarks.summary import Comparison, Counts, Row, Summary
 from reports.verdicts import statements, verdict_word
 
 HOST = Arm(label="host", backend="host", accelerator=None, note=None)

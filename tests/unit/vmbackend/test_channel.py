@@ -1,4 +1,5 @@
 import struct
+from contextlib import suppress
 
 import pytest
 from hypothesis import given
@@ -42,10 +43,8 @@ def test_frames_survive_any_cut(sent: list[Frame], data: st.DataObject) -> None:
 
 @given(st.binary(min_size=24, max_size=200))
 def test_garbage_is_a_typed_error_or_nothing(data: bytes) -> None:
-    try:
-        list(Decoder().feed(data))
-    except GuestError as error:
-        assert "not a frame" in str(error)
+    with suppress(GuestError):
+        assert all(isinstance(frame.kind, Kind) for frame in Decoder().feed(data))
 
 
 @pytest.mark.parametrize(

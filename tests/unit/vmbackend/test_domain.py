@@ -6,7 +6,7 @@ import pytest
 from vmbackend.domain import Domain, domain_xml
 
 GOLDEN = Path(__file__).parents[2] / "golden" / "vm"
-CASES = {
+CASES: dict[str, dict[str, object]] = {
     "tcg": {"accelerator": "tcg"},
     "kvm-4-cpus": {"accelerator": "kvm", "cpus": 4, "memory_bytes": 1 << 30},
 }

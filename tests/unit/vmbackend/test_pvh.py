@@ -2,6 +2,7 @@ import bz2
 import gzip
 import lzma
 import struct
+from collections.abc import Callable
 
 import pytest
 from lz4 import block
@@ -28,11 +29,11 @@ def bzimage(payload: bytes, size: int) -> bytes:
 
 
 def lz4_legacy(data: bytes) -> bytes:
-    chunk = block.compress(data, store_size=False)
+    chunk: bytes = block.compress(data, store_size=False)
     return b"\x02\x21\x4c\x18" + struct.pack("<I", len(chunk)) + chunk
 
 
-FORMATS = {
+FORMATS: dict[str, Callable[[bytes], bytes]] = {
     "gzip": gzip.compress,
     "xz": lzma.compress,
     "lzma": lambda data: lzma.compress(data, format=lzma.FORMAT_ALONE),

@@ -1,0 +1,143 @@
+"""One instance, from its worker to its rows; a second attempt if the first one fails."""
+
+import secrets
+import time
+from dataclasses import dataclass, replace
+
+from benchmarks.backend import Features, InstanceSpec, InstanceTimeout, Preparation
+from benchmarks.errors import BenchmarkError
+from benchmarks.journal import Journal
+from benchmarks.launcher import worker
+from benchmarks.results import Arm, Run, Sample, Status
+from benchmarks.schedule import Cell
+from benchmarks.workloads import Facts, Value, Workload
+from runtime.container.state import sweep
+
+_ATTEMPTS = 2
+_CONSOLE_CHARACTERS = 400
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Subject:
+    """A backend that works here, with what it can enforce and what preparing it cost."""
+
+    name: str
+    features: Features
+    preparation: Preparation
+
+
+@dataclass(slots=True, kw_only=True)
+class Outcome:
+    """What an attempt came to; a failed one has the reason and what was seen until then."""
+
+    values: dict[str, Value]
+    facts: Facts
+    phases: dict[str, int]
+    status: Status = "ok"
+    error: str | None = None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Attempts:
+    """Measures the cells of one run; *start_ns* is when it began, on the monotonic clock."""
+
+    run: Run
+    image: str
+    start_ns: int
+
+    def measure(
+        self, cell: Cell, arm: Arm, subject: Subject, workload: Workload, journal: Journal
+    ) -> bool:
+        """Try *cell*, twice at most; every attempt is in the journal. Whether one succeeded."""
+        for attempt in range(1, _ATTEMPTS + 1):
+            at_ns = time.monotonic_ns() - self.start_ns
+            outcome = self._try(subject, workload)
+            journal.append(self._rows(cell, arm, workload, attempt, at_ns, outcome))
+            if outcome.status == "ok":
+                return True
+        return False
+
+    def _try(self, subject: Subject, workload: Workload) -> Outcome:
+        outcome = Outcome(values={}, facts={}, phases={})
+        try:
+            with worker(subject.name) as backend:
+                backend.prepare(self.image)
+                with backend.launch(self._spec(subject, workload)) as instance:
+                    try:
+                        outcome.values |= workload.measure(instance, outcome.facts)
+                    finally:
+                        outcome.phases |= instance.phases
+                outcome.phases |= instance.phases
+                outcome.values |= workload.conclude(instance)
+        except InstanceTimeout as passed:
+            outcome.status, outcome.error = "timeout", _told(passed)
+        except BenchmarkError as failure:
+            outcome.status, outcome.error = "failed", str(failure)
+        finally:
+            sweep()
+        return outcome
+
+    def _spec(self, subject: Subject, workload: Workload) -> InstanceSpec:
+        """The same for all, but for limits that a backend cannot enforce."""
+        enforces, limits = subject.features.enforces, self.run.limits
+        return InstanceSpec(
+            image=self.image,
+            argv=workload.record.argv,
+            cpus=limits.cpus if "cpus" in enforces else None,
+            memory_bytes=limits.memory_bytes if "memory" in enforces else None,
+        )
+
+    def _rows(
+        self,
+        cell: Cell,
+        arm: Arm,
+        workload: Workload,
+        attempt: int,
+        at_ns: int,
+        outcome: Outcome,
+    ) -> list[Sample]:
+        """A row for each metric owed: its value, or why there is none."""
+        instance = secrets.token_hex(6)
+        rows = []
+        for metric in workload.record.metrics:
+            status, value = _result(outcome, metric.name, metric.method)
+            rows.append(
+                Sample(
+                    run=self.run.run,
+                    block=cell.block,
+                    order=cell.order,
+                    label=arm.label,
+                    backend=arm.backend,
+                    accelerator=arm.accelerator,
+                    workload=workload.record.name,
+                    instance=instance,
+                    attempt=attempt,
+                    warmup=False,
+                    image=self.image,
+                    metric=metric.name,
+                    value=value.value,
+                    unit=metric.unit,
+                    method=value.method,
+                    status=status,
+                    error=value.error,
+                    at_ns=at_ns,
+                    phases=None,
+                )
+            )
+        rows[0] = replace(rows[0], phases=outcome.phases, facts=outcome.facts)
+        return rows
+
+
+def _result(outcome: Outcome, metric: str, method: str) -> tuple[Status, Value]:
+    value = outcome.values.get(metric)
+    if outcome.status != "ok":
+        return outcome.status, Value(value=None, method=method, error=outcome.error)
+    if value is None:
+        return "failed", Value(value=None, method=method, error="the workload did not measure it")
+    return ("ok" if value.value is not None else "skipped"), value
+
+
+def _told(passed: InstanceTimeout) -> str:
+    tail = passed.console_tail[-_CONSOLE_CHARACTERS:]
+    console = f"; console: {tail}" if tail else ""
+    return f"{passed.message} (last phase: {passed.last_phase}){console}"
