@@ -18,6 +18,7 @@ from runtime.container.launch.process import CommandNotRunnable
 from runtime.container.spec import Limits
 from runtime.container.state import sweep
 from runtime.container.steps import render
+from runtime.container.trial import obstacle
 from runtime.errors import RuntimeFault
 from runtime.image import Image, Store, find_image
 from runtime.image import cli as image_cli
@@ -81,6 +82,8 @@ def _run(argv: Sequence[str]) -> int:
     if arguments.explain:
         print(render(explain(image, command, options)), end="")
         return 0
+    if os.geteuid() != 0 and (why := obstacle()) is not None:
+        raise why
     sweep()
     return _foreground(image, command, options, timeout_s=arguments.timeout)
 

@@ -1,6 +1,5 @@
 """Our own container runtime, behind the seam."""
 
-import os
 import time
 from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager, nullcontext
@@ -23,6 +22,7 @@ from runtime.container.facts import HostFacts, host_facts
 from runtime.container.launch.process import CommandNotRunnable
 from runtime.container.launch.streams import Gathering, Pipes
 from runtime.container.spec import Limits
+from runtime.container.trial import obstacle
 from runtime.image import Image, Store, unpacked
 
 
@@ -49,13 +49,11 @@ class ContainerBackend:
         return Features(enforces=enforced, exec=True, stdin=True)
 
     def probe(self) -> Unavailable | None:
-        """Say what is missing; whether it works is seen by the first instance."""
-        if os.geteuid() != 0:
-            return Unavailable(
-                reason="containers need root here (rootless ones are not made yet)",
-                remedy="run isoscope as root",
-            )
-        return None
+        """Start the smallest container."""
+        why = obstacle()
+        if why is None:
+            return None
+        return Unavailable(reason=why.message, remedy=why.remedy or "run isoscope as root, with every capability")
 
     def prepare(self, image: str) -> Preparation:
         """Unpack the image into the tree that is every container's lower layer."""
