@@ -18,7 +18,7 @@ import signal
 import threading
 from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager, suppress
-from functools import lru_cache
+from functools import cache
 from pathlib import Path
 from types import ModuleType
 from typing import Any
@@ -51,7 +51,13 @@ def hypervisor() -> "Hypervisor":
     libvirt opens one root in the life of a process: a fork of one that has it gets
     MachineUnavailable.
     """
-    return _of_process(os.getpid())
+    owner, opened = _opened()
+    if owner != os.getpid():
+        raise MachineUnavailable(
+            "this process is a fork of one that has libvirt open",
+            remedy="start it with spawn or exec instead",
+        )
+    return opened
 
 
 def missing() -> MachineUnavailable | None:
@@ -99,11 +105,11 @@ class Hypervisor:
         self._undo.close()
 
 
-@lru_cache(maxsize=1)
-def _of_process(_pid: int) -> Hypervisor:
+@cache
+def _opened() -> tuple[int, Hypervisor]:
     opened = _open()
     atexit.register(_close_as, os.getpid(), opened)
-    return opened
+    return os.getpid(), opened
 
 
 def _close_as(owner: int, opened: Hypervisor) -> None:
@@ -215,11 +221,14 @@ def _watchdog(*directories: Path) -> Iterator[None]:
         file_actions=[(os.POSIX_SPAWN_OPEN, fd, "/dev/null", os.O_RDWR, 0) for fd in range(3)],
         setsid=True,
     )
+    process = os.pidfd_open(pid)
     try:
         yield
     finally:
-        os.kill(pid, signal.SIGKILL)
-        os.waitpid(pid, 0)
+        with suppress(ProcessLookupError, ChildProcessError):  # someone else ended or reaped it
+            signal.pidfd_send_signal(process, signal.SIGKILL)
+            os.waitpid(pid, 0)
+        os.close(process)
 
 
 @contextmanager
@@ -265,7 +274,7 @@ def _reaping() -> Iterator[None]:
 def _reap_until(done: threading.Event) -> None:
     while not done.wait(_REAP_INTERVAL_S):
         for pid in _children():
-            if _is_dead_emulator(pid):
+            if _is_dead_orphan(pid):
                 with suppress(ChildProcessError):
                     os.waitpid(pid, os.WNOHANG)
 
@@ -276,8 +285,8 @@ def _children() -> Iterator[int]:
             yield from map(int, (task / "children").read_text().split())
 
 
-def _is_dead_emulator(pid: int) -> bool:
-    """Only QEMU in a session of its own: other children belong to who started them.
+def _is_dead_orphan(pid: int) -> bool:
+    """Only QEMU and watchdogs in a session of their own: other children are for who started them.
 
     libvirt waits itself for those it has not sent to the background.
     """
@@ -286,8 +295,8 @@ def _is_dead_emulator(pid: int) -> bool:
     except OSError:
         return False
     state, _, _, session = rest.split()[:4]
-    emulator = name.partition("(")[2].startswith("qemu-system")
-    return state == "Z" and emulator and int(session) != os.getsid(0)
+    ours = name.partition("(")[2].startswith(("qemu-system", "watchdog-"))
+    return state == "Z" and ours and int(session) != os.getsid(0)
 
 
 def _one_line(error: Exception) -> str:

@@ -102,7 +102,7 @@ class Link:
         """Send a signal to a command's process group."""
         self._enqueue([kill_frame(command.id, number)])
 
-    def console_tail(self, lines: int = 20) -> str:
+    def console_tail(self, lines: int = 50) -> str:
         """The last *lines* of the console."""
         with self._lock:
             text = self._console.decode(errors="replace")

@@ -126,7 +126,7 @@ class Machine:
             absent={"cgroup": "the cgroup belongs to the process that started the machine"},
         )  # fmt: skip
 
-    def console_tail(self, lines: int = 20) -> str:
+    def console_tail(self, lines: int = 50) -> str:
         """The last *lines* of the guest's console."""
         return self._vmm.link.console_tail(lines)
 

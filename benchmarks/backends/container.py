@@ -53,7 +53,8 @@ class ContainerBackend:
         why = obstacle()
         if why is None:
             return None
-        return Unavailable(reason=why.message, remedy=why.remedy or "run isoscope as root, with every capability")
+        remedy = why.remedy or "run isoscope as root, with every capability"
+        return Unavailable(reason=why.message, remedy=remedy)
 
     def prepare(self, image: str) -> Preparation:
         """Unpack the image into the tree that is every container's lower layer."""
