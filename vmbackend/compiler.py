@@ -17,7 +17,7 @@ AGENT = (*sorted(_HERE.glob("guest/*.c")), *sorted(_HERE.glob("guest/*.h")))
 WATCHDOG = (_HERE / "watchdog.c",)
 """The source of what cleans up after a killed owner of machines."""
 
-_FLAGS = ("-static", "-O2", "-s", "-std=gnu11", "-Wall", "-Wextra", "-Werror")
+_FLAGS = ("-static", "-O2", "-s", "-std=gnu11")
 _REMEDY = "apt-get install gcc libc6-dev"
 
 

@@ -53,6 +53,15 @@ def parts_of(image: str) -> Parts:
     return _parts(image)[0]
 
 
+def shared_parts() -> tuple[Kernel, Path]:
+    """The kernel and the initramfs that all machines boot, made if they are missing.
+
+    Raises MachineUnavailable if the kernel or a compiler cannot be had.
+    """
+    guest_kernel = kernel()
+    return guest_kernel, initramfs(compiled(AGENT), guest_kernel.modules)
+
+
 def _parts(name: str) -> tuple[Parts, bool]:
     store = Store()
     image = store.resolve(name)
@@ -62,8 +71,7 @@ def _parts(name: str) -> tuple[Parts, bool]:
             " machines here run linux/amd64"
         )
     made, made_now = disk(store, image)
-    guest_kernel = kernel()
-    archive = initramfs(compiled(AGENT), guest_kernel.modules)
+    guest_kernel, archive = shared_parts()
     return Parts(image=image, disk=made, kernel=guest_kernel, initramfs=archive), made_now
 
 
