@@ -133,6 +133,10 @@ class Instance(Protocol):
     """One execution of an image. It runs ``spec.argv``, or stays idle if that is empty."""
 
     @property
+    def requested_ns(self) -> int:
+        """When ``launch`` was called, on CLOCK_MONOTONIC: what phases count from."""
+
+    @property
     def phases(self) -> Mapping[str, int]:
         """Nanoseconds since ``launch`` was called, by phase; grows while the instance lives."""
 

@@ -47,6 +47,7 @@ class RemoteInstance:
         self._backend = backend
         self._phases = phases
         self.teardown_ns: int | None = None
+        """From leaving the block to the phase ``gone``; known once it was left."""
 
     @property
     def phases(self) -> Mapping[str, int]:

@@ -168,9 +168,11 @@ class Server:
         instance = self._launched()
         leaving_ns = time.monotonic_ns()
         self._leave()
-        teardown_ns = time.monotonic_ns() - leaving_ns
         self._instance = None
-        return {"phases": dict(instance.phases), "teardown_ns": teardown_ns}
+        phases = dict(instance.phases)
+        gone_ns = instance.requested_ns + phases["gone"] if "gone" in phases else None
+        teardown_ns = None if gone_ns is None else gone_ns - leaving_ns
+        return {"phases": phases, "teardown_ns": teardown_ns}
 
     def _launched(self) -> Instance:
         if self._instance is None:

@@ -66,6 +66,11 @@ class Machine:
         self._main: Command | None = None
 
     @property
+    def requested_ns(self) -> int:
+        """When the machine was asked for, on CLOCK_MONOTONIC: what ``phases`` count from."""
+        return self._vmm.marks_ns["request"]
+
+    @property
     def phases(self) -> Mapping[str, int]:
         """Nanoseconds since the request by phase, in the order listed above; grows with time."""
         marks = self._vmm.marks_ns | self._vmm.link.marks_ns

@@ -93,6 +93,11 @@ class VmInstance:
         self._machine = booted
 
     @property
+    def requested_ns(self) -> int:
+        """See ``Instance.requested_ns``."""
+        return self._machine.requested_ns
+
+    @property
     def phases(self) -> dict[str, int]:
         """See ``Instance.phases``."""
         return dict(self._machine.phases)

@@ -43,4 +43,5 @@ class Boot:
 
     def conclude(self, instance: RemoteInstance) -> Values:
         """How long leaving took, timed by the worker."""
-        return {"boot.teardown": Value(value=instance.teardown_ns, method=_METHOD)}
+        unseen = None if instance.teardown_ns is not None else "the phase 'gone' was not seen"
+        return {"boot.teardown": Value(value=instance.teardown_ns, method=_METHOD, error=unseen)}

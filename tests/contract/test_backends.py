@@ -149,6 +149,7 @@ def test_phases_are_in_the_order_of_life(backend: RemoteBackend, busybox: Image)
     assert ordered == sorted(ordered)
     assert phases["exit"] - phases["exec"] >= 50_000_000
     assert instance.teardown_ns is not None
+    assert 0 < instance.teardown_ns <= phases["gone"] - phases["exit"]
 
 
 def test_usage_is_positive_and_says_how(backend: RemoteBackend, busybox: Image) -> None:
