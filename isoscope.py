@@ -4,7 +4,7 @@ import sys
 from collections.abc import Sequence
 from pathlib import Path
 
-USAGE = 2
+USAGE, OURS = 2, 125
 
 _HELP = """\
 isoscope: one OCI image as a plain process, a container and a virtual machine, measured.
@@ -15,6 +15,7 @@ isoscope: one OCI image as a plain process, a container and a virtual machine, m
                                     run a command, isolated as BACKEND does: container, vm, host
   isoscope image ls|inspect|bootstrap|rm
                                     the images of this machine
+  isoscope gc                       remove what killed runs left behind
   isoscope setup                    install what is missing; every verb does so on first use
   isoscope test                     check this checkout: format, types, layers, tests
 
@@ -34,9 +35,20 @@ def main(argv: Sequence[str] | None = None) -> int:
     if not words or words[0] in {"-h", "--help", "help"}:
         print(_HELP, end="")
         return 0 if words else USAGE
+    try:
+        return _dispatch(words)
+    except Exception as error:
+        if "--debug" in words:
+            raise
+        what = f"{type(error).__name__}: {error}"
+        print(f"isoscope: an error of ours: {what}; --debug shows where", file=sys.stderr)
+        return OURS
+
+
+def _dispatch(words: list[str]) -> int:
     verb, *rest = words
     match verb:
-        case "bench":
+        case "bench" | "gc":
             from benchmarks import cli as benchmarks_cli
 
             return benchmarks_cli.main(words, publish=_publish)

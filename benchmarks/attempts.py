@@ -8,12 +8,13 @@ from benchmarks.backend import Features, InstanceSpec, InstanceTimeout, Preparat
 from benchmarks.errors import BenchmarkError
 from benchmarks.journal import Journal
 from benchmarks.launcher import worker
+from benchmarks.remains import sweep
 from benchmarks.results import Arm, Run, Sample, Status
 from benchmarks.schedule import Cell
 from benchmarks.workloads import Facts, Value, Workload
-from runtime.container.state import sweep
 
-_ATTEMPTS = 2
+ATTEMPTS = 2
+"""How often an instance is tried before the next one starts."""
 _CONSOLE_CHARACTERS = 400
 
 
@@ -46,10 +47,20 @@ class Attempts:
     start_ns: int
 
     def measure(
-        self, cell: Cell, arm: Arm, subject: Subject, workload: Workload, journal: Journal
+        self,
+        cell: Cell,
+        arm: Arm,
+        subject: Subject,
+        workload: Workload,
+        journal: Journal,
+        *,
+        tried: int = 0,
     ) -> bool:
-        """Try *cell*, twice at most; every attempt is in the journal. Whether one succeeded."""
-        for attempt in range(1, _ATTEMPTS + 1):
+        """Try *cell* until it was *tried* twice; every attempt is in the journal.
+
+        Returns whether one succeeded.
+        """
+        for attempt in range(tried + 1, ATTEMPTS + 1):
             at_ns = time.monotonic_ns() - self.start_ns
             outcome = self._try(subject, workload)
             journal.append(self._rows(cell, arm, workload, attempt, at_ns, outcome))

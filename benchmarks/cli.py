@@ -5,6 +5,7 @@ Prints to standard error while it works; the results are files. Exit status: 0 w
 """
 
 import argparse
+import json
 import os
 import signal
 import sys
@@ -12,7 +13,7 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 
 from benchmarks.backends import BACKENDS
-from benchmarks.errors import BenchmarkError
+from benchmarks.errors import BenchmarkError, Interrupted
 from benchmarks.suites import SUITES
 from runtime.cli import OneLineParser
 from runtime.errors import RuntimeFault
@@ -28,25 +29,40 @@ def main(argv: Sequence[str], *, publish: Publish) -> int:
     verb, *rest = argv
     debug = "--debug" in rest
     try:
-        return _bench(rest, publish) if verb == "bench" else _run(rest)
+        match verb:
+            case "bench":
+                return _bench(rest, publish)
+            case "gc":
+                return _gc(rest)
+            case _:
+                return _run(rest)
+    except Interrupted as stopped:
+        again = f"isoscope bench --resume {stopped.directory}"
+        print(
+            f"isoscope: interrupted; what is finished is kept; to go on: {again}", file=sys.stderr
+        )
+        return _INTERRUPTED
     except (BenchmarkError, RuntimeFault) as error:
         if debug:
             raise
         print(f"isoscope: {error}", file=sys.stderr)
         return OURS
     except KeyboardInterrupt:
-        print("isoscope: interrupted; what was finished is in the run's folder", file=sys.stderr)
+        print("isoscope: interrupted before anything was measured", file=sys.stderr)
         return _INTERRUPTED
 
 
 def _bench(argv: Sequence[str], publish: Publish) -> int:
-    from benchmarks.harness import Request, bench  # noqa: PLC0415 - numpy
+    from benchmarks.harness import Request, bench, resume  # noqa: PLC0415 - numpy
     from benchmarks.progress import watcher  # noqa: PLC0415
 
     arguments = _bench_parser().parse_args(argv)
     suite = SUITES[arguments.suite]
     signal.signal(signal.SIGTERM, signal.default_int_handler)
     with watcher() as watching:
+        if arguments.resume is not None:
+            publish(resume(_run_directory(arguments.resume, arguments.out), watching))
+            return 0
         request = Request(
             suite=suite,
             on=arguments.on,
@@ -58,6 +74,30 @@ def _bench(argv: Sequence[str], publish: Publish) -> int:
         )
         directory = bench(request, watching)
     publish(directory)
+    return 0
+
+
+def _run_directory(run: Path, out: Path) -> Path:
+    """A run by its folder, or by its name under *out*."""
+    directory = run if run.is_dir() else out / run
+    if not directory.is_dir():
+        raise BenchmarkError(f"no run {str(run)!r} here or in {out}", remedy=f"see: ls {out}")
+    return directory
+
+
+def _gc(argv: Sequence[str]) -> int:
+    from benchmarks.remains import sweep  # noqa: PLC0415 - only this verb's
+
+    parser = OneLineParser(
+        prog="isoscope gc", description="Remove what killed runs and commands left here."
+    )
+    parser.add_argument("--json", action="store_true", help="a list of what was removed")
+    arguments = parser.parse_args(argv)
+    removed = sweep()
+    if arguments.json:
+        print(json.dumps(removed))
+    else:
+        print("\n".join(f"removed: {line}" for line in removed) or "nothing was left behind")
     return 0
 
 
@@ -76,6 +116,7 @@ def _bench_parser() -> argparse.ArgumentParser:
     add("--seed", type=int, default=None, metavar="N", help="of the order; default: a new one")
     add("--image", default="busybox", metavar="IMAGE", help="what every backend runs")
     add("--out", type=Path, default=Path("results"), metavar="DIR", help="where runs are kept")
+    add("--resume", type=Path, metavar="RUN", help="go on with this run; only --out is heeded")
     add("--debug", action="store_true", help="show a traceback when isoscope itself fails")
     parser.set_defaults(seed=int.from_bytes(os.urandom(4)))
     return parser

@@ -5,8 +5,13 @@
     ├── JournalError           samples cannot be appended; what was fsynced before is safe
     └── Busy                   another run is measuring on this machine
 
+    KeyboardInterrupt
+    └── Interrupted            Ctrl-C during a run, with the folder to resume from
+
 Only a ``cli.main`` turns these into a message and an exit status.
 """
+
+from pathlib import Path
 
 
 class BenchmarkError(Exception):
@@ -31,3 +36,11 @@ class JournalError(BenchmarkError):
 
 class Busy(BenchmarkError):  # noqa: N818 - named by what is the case
     """Another run is measuring on this machine; two at once would measure each other."""
+
+
+class Interrupted(KeyboardInterrupt):
+    """A run was stopped by a signal; what it finished is safe in *directory*."""
+
+    def __init__(self, directory: Path) -> None:
+        super().__init__(str(directory))
+        self.directory = directory

@@ -6,24 +6,23 @@ next instance starts. What is finished is on disk before the next one begins.
 
 import secrets
 import time
-from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass, replace
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Protocol
 
-from benchmarks import environment, results
-from benchmarks.attempts import Attempts, Subject
+from benchmarks import environment, remains, results
+from benchmarks.attempts import ATTEMPTS, Attempts, Subject
 from benchmarks.backend import Features, InstanceTimeout
-from benchmarks.errors import BenchmarkError
+from benchmarks.errors import BenchmarkError, Interrupted
 from benchmarks.journal import Journal, machine_lock
 from benchmarks.launcher import worker
-from benchmarks.results import Arm, Run, Sample, write_run
+from benchmarks.results import Arm, Run, Sample, read_record, read_run, write_run
 from benchmarks.schedule import Cell, schedule
-from benchmarks.suites import CONTROL, Suite
-from runtime.container.state import sweep
-from runtime.image import Image, state_dir
+from benchmarks.suites import CONTROL, SUITES, Suite
+from runtime.image import Image, Store, state_dir
 
 PREPARE = results.Workload(
     name="prepare",
@@ -49,8 +48,8 @@ class Watcher(Protocol):
     def says(self, sentence: str) -> None:
         """One line that stays."""
 
-    def plans(self, instances: int, blocks: int) -> None:
-        """The measuring begins."""
+    def plans(self, instances: int, blocks: int, *, done: int) -> None:
+        """The measuring begins; *done* instances are there from before."""
 
     def finished(self, cell: Cell, *, ok: bool) -> None:
         """One instance is done."""
@@ -70,21 +69,73 @@ class Request:
 
 
 def bench(request: Request, watcher: Watcher) -> Path:
-    """Measure, and return the run's folder. Ctrl-C leaves a readable, resumable one too.
+    """Measure, and return the run's folder.
 
     Raises Busy if another run measures on this machine, BenchmarkError if no backend works here,
-    JournalError if the results cannot be written.
+    JournalError if the results cannot be written, Interrupted on Ctrl-C: then, as after any
+    crash, ``resume`` continues.
     """
-    state_dir().mkdir(parents=True, exist_ok=True)
-    with machine_lock(state_dir() / "bench.lock"):
-        sweep()
-        subjects, skipped = _subjects(request, watcher)
+    with _machine():
+        subjects, skipped = _subjects(request.on, request.image, watcher)
         run = _run(request, subjects, skipped)
         directory = _new_directory(request.out, run.run)
-        write_run(directory, run)
         with _outcome(directory, run):
-            _measure(request, run, subjects, directory, watcher)
+            _measure(run, request.suite, request.image, subjects, directory, watcher)
     return directory
+
+
+def resume(directory: Path, watcher: Watcher) -> Path:
+    """Continue the run in *directory*: what is finished is kept, the rest is measured.
+
+    Raises as ``bench`` does, and BenchmarkError if this is no longer the same comparison: another
+    suite, an image that is gone, a backend that stopped working or runs under another accelerator.
+    """
+    with _machine():
+        run = read_record(directory)
+        suite = _same_suite(run)
+        image = Store().resolve(next(iter(run.images.values())))
+        names = tuple(dict.fromkeys(arm.backend for arm in run.plan.backends))
+        subjects, skipped = _subjects(names, image, watcher)
+        _require_same(run, subjects, skipped)
+        with _outcome(directory, run):
+            _measure(run, suite, image, subjects, directory, watcher)
+    return directory
+
+
+@contextmanager
+def _machine() -> Iterator[None]:
+    """This machine, for ourselves and without what dead runs left."""
+    state_dir().mkdir(parents=True, exist_ok=True)
+    with machine_lock(state_dir() / "bench.lock"):
+        remains.sweep()
+        yield
+
+
+def _same_suite(run: Run) -> Suite:
+    suite = SUITES.get(run.suite)
+    planned = tuple(w for w in run.plan.workloads if w != PREPARE)
+    if suite is None or tuple(w.record for w in suite.workloads) != planned:
+        raise BenchmarkError(
+            f"run {run.run} measured other workloads than the suite {run.suite!r} has now",
+            remedy="start a new run",
+        )
+    return suite
+
+
+def _require_same(run: Run, subjects: list[Subject], skipped: list[results.Skipped]) -> None:
+    if skipped:
+        raise BenchmarkError(
+            f"run {run.run} cannot continue: {skipped[0].backend}: {skipped[0].reason}",
+            remedy=skipped[0].remedy,
+        )
+    planned = {arm.backend: arm.accelerator for arm in run.plan.backends}
+    for subject in subjects:
+        if subject.features.accelerator != planned[subject.name]:
+            raise BenchmarkError(
+                f"run {run.run} had {subject.name} under {planned[subject.name]}, and here it is"
+                f" {subject.features.accelerator}",
+                remedy="start a new run",
+            )
 
 
 def arms(names: Sequence[str]) -> tuple[tuple[str, str], ...]:
@@ -92,10 +143,12 @@ def arms(names: Sequence[str]) -> tuple[tuple[str, str], ...]:
     return ((names[0], names[0]), (names[0] + CONTROL, names[0]), *((n, n) for n in names[1:]))
 
 
-def _subjects(request: Request, watcher: Watcher) -> tuple[list[Subject], list[results.Skipped]]:
+def _subjects(
+    names: Sequence[str], image: Image, watcher: Watcher
+) -> tuple[list[Subject], list[results.Skipped]]:
     subjects: list[Subject] = []
     skipped: list[results.Skipped] = []
-    for name in request.on:
+    for name in names:
         watcher.says(f"{name}: trying it and preparing the image")
         try:
             with worker(name) as backend:
@@ -105,7 +158,7 @@ def _subjects(request: Request, watcher: Watcher) -> tuple[list[Subject], list[r
                     )
                     watcher.says(f"{name}: skipped: {why.reason}; {why.remedy}")
                     continue
-                made = backend.prepare(request.image.digest)
+                made = backend.prepare(image.digest)
                 features = backend.features
         except (BenchmarkError, InstanceTimeout) as error:
             skipped.append(
@@ -199,43 +252,86 @@ def _new_directory(out: Path, run_id: str) -> Path:
 
 @contextmanager
 def _outcome(directory: Path, run: Run) -> Iterator[None]:
-    """Write down how the run ended, whatever ended it."""
-    outcome: results.Outcome = "failed"
+    """Write down that the run is on, and how it ended, whatever ended it."""
+    write_run(directory, replace(run, outcome="running", ended_at=None))
     try:
         yield
-        outcome = "complete"
     except KeyboardInterrupt:
-        outcome = "interrupted"
+        _end(directory, run, "interrupted")
+        raise Interrupted(directory) from None
+    except BaseException:
+        with suppress(BenchmarkError):  # the first error is the one to show
+            _end(directory, run, "failed")
         raise
-    finally:
-        ended = replace(
-            run,
-            outcome=outcome,
-            ended_at=datetime.now(UTC).isoformat(timespec="seconds"),
-            environment=dict(run.environment) | {"after": environment.load()},
-        )
-        write_run(directory, ended)
+    _end(directory, run, "complete")
+
+
+def _end(directory: Path, run: Run, outcome: results.Outcome) -> None:
+    ended_at = datetime.now(UTC).isoformat(timespec="seconds")
+    after = dict(run.environment) | {"after": environment.load()}
+    write_run(directory, replace(run, outcome=outcome, ended_at=ended_at, environment=after))
 
 
 def _measure(
-    request: Request, run: Run, subjects: list[Subject], directory: Path, watcher: Watcher
+    run: Run,
+    suite: Suite,
+    image: Image,
+    subjects: list[Subject],
+    directory: Path,
+    watcher: Watcher,
 ) -> None:
     by_name = {subject.name: subject for subject in subjects}
-    workloads = {w.record.name: w for w in request.suite.workloads}
+    workloads = {w.record.name: w for w in suite.workloads}
     labels = [arm.label for arm in run.plan.backends]
-    attempts = Attempts(run=run, image=request.image.digest, start_ns=time.monotonic_ns())
-    cells = schedule(labels, list(workloads), request.blocks, request.seed)
+    cells = schedule(labels, list(workloads), run.plan.blocks, run.plan.seed)
     with Journal(directory, run.run) as journal:
+        known = _Known.of(read_run(directory).samples)
         for order, subject in enumerate(subjects, start=1):
-            journal.append(_prepare_rows(run, subject, request.image, order))
-        watcher.plans(len(cells), request.blocks)
-        for cell in cells:
+            if subject.name not in known.prepared:
+                journal.append(_prepare_rows(run, subject, image, order))
+        start_ns = time.monotonic_ns() - known.until_ns
+        attempts = Attempts(run=run, image=image.digest, start_ns=start_ns)
+        left = [cell for cell in cells if not known.settles(cell)]
+        watcher.plans(len(cells), run.plan.blocks, done=len(cells) - len(left))
+        for cell in left:
             arm = run.plan.arm(cell.label)
             if arm is None:
                 raise BenchmarkError(f"the schedule names {cell.label!r}, the plan does not")
             subject, workload = by_name[arm.backend], workloads[cell.workload]
-            ok = attempts.measure(cell, arm, subject, workload, journal)
+            tried = known.tried(cell)
+            ok = attempts.measure(cell, arm, subject, workload, journal, tried=tried)
             watcher.finished(cell, ok=ok)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class _Known:
+    """What an earlier part of the run has measured; ``until_ns`` is when its last sample began."""
+
+    attempts: Mapping[tuple[int, str, str], Mapping[int, bool]]
+    prepared: frozenset[str]
+    until_ns: int
+
+    @staticmethod
+    def of(samples: Sequence[Sample]) -> "_Known":
+        attempts: dict[tuple[int, str, str], dict[int, bool]] = {}
+        for sample in samples:
+            tries = attempts.setdefault((sample.block, sample.label, sample.workload), {})
+            failed = sample.status in {"failed", "timeout"}
+            tries[sample.attempt] = tries.get(sample.attempt, True) and not failed
+        return _Known(
+            attempts=attempts,
+            prepared=frozenset(s.label for s in samples if s.workload == PREPARE.name),
+            until_ns=max((sample.at_ns for sample in samples), default=0),
+        )
+
+    def tried(self, cell: Cell) -> int:
+        """How many attempts at *cell* are in the journal."""
+        return len(self.attempts.get((cell.block, cell.label, cell.workload), {}))
+
+    def settles(self, cell: Cell) -> bool:
+        """Whether *cell* needs no further attempt."""
+        tries = self.attempts.get((cell.block, cell.label, cell.workload), {})
+        return any(tries.values()) or len(tries) >= ATTEMPTS
 
 
 def _prepare_rows(run: Run, subject: Subject, image: Image, order: int) -> list[Sample]:

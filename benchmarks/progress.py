@@ -15,20 +15,22 @@ class Lines:
     def __init__(self) -> None:
         self._total = 0
         self._done = 0
+        self._earlier = 0
         self._failed = 0
         self._blocks = 0
         self._start_ns = 0
-        self._in_block = 0
 
     def says(self, sentence: str) -> None:
         """One line that stays."""
         print(f"isoscope: {sentence}", file=sys.stderr, flush=True)  # noqa: T201 - its purpose
 
-    def plans(self, instances: int, blocks: int) -> None:
-        """The measuring begins."""
-        self._total, self._blocks = instances, blocks
+    def plans(self, instances: int, blocks: int, *, done: int) -> None:
+        """The measuring begins; *done* instances are there from before."""
+        self._total, self._blocks, self._done = instances, blocks, done
+        self._earlier = done
         self._start_ns = time.monotonic_ns()
-        self.says(f"{instances} instances in {blocks} blocks")
+        known = f", {done} of them done before" if done else ""
+        self.says(f"{instances} instances in {blocks} blocks{known}")
 
     def finished(self, cell: Cell, *, ok: bool) -> None:
         """One instance is done."""
@@ -36,7 +38,7 @@ class Lines:
         self._failed += not ok
         if self._done * self._blocks % self._total == 0:
             spent_s = (time.monotonic_ns() - self._start_ns) / 1e9
-            left_s = spent_s / self._done * (self._total - self._done)
+            left_s = spent_s / (self._done - self._earlier) * (self._total - self._done)
             failed = f", {self._failed} failed" if self._failed else ""
             self.says(f"block {cell.block} of {self._blocks} done{failed}, {left_s:.0f} s left")
 
@@ -73,10 +75,10 @@ class Bar:
         """One line that stays."""
         self._progress.console.print(sentence, highlight=False, markup=False)
 
-    def plans(self, instances: int, blocks: int) -> None:
-        """The measuring begins."""
+    def plans(self, instances: int, blocks: int, *, done: int) -> None:
+        """The measuring begins; *done* instances are there from before."""
         self._blocks = blocks
-        self._progress.update(self._task, total=instances)
+        self._progress.update(self._task, total=instances, completed=done)
 
     def finished(self, cell: Cell, *, ok: bool) -> None:
         """One instance is done."""

@@ -25,6 +25,9 @@ MARGINS = {"boot": 0.10, "prepare": 0.10, "memory": 0.02, "cpu": 0.02, "disk": 0
 """Smallest ratio - 1 that matters, by metric family; fixed before any measurement."""
 OTHER_MARGIN = 0.05
 
+WIDEST_EQUIVALENCE = 0.25
+"""No margin wider than this, however noisy the machine, lets two things be called equivalent."""
+
 _WORTH_PROPOSING_BLOCKS = 1000
 _CHUNK = 1000
 
@@ -123,7 +126,7 @@ def judge(ratio: Ratio | None, margin: float) -> tuple[Verdict, int | None]:
         return Verdict.HIGHER, None
     if math.log(ratio.ci95.high) < -edge:
         return Verdict.LOWER, None
-    if ratio.ci90.within(edge):
+    if margin <= WIDEST_EQUIVALENCE and ratio.ci90.within(edge):
         return Verdict.EQUIVALENT, None
     return Verdict.INCONCLUSIVE, _more_blocks(ratio, edge)
 

@@ -15,10 +15,15 @@ def seen() -> frozenset[str]:
 
 
 def settled(before: frozenset[str]) -> frozenset[str]:
-    """What is there now and was not *before*, once it had a moment to go."""
+    """What is there now, was not *before*, and does not go when it is given a moment.
+
+    What comes and goes meanwhile is somebody else's: others may run instances here too.
+    """
     deadline = time.monotonic() + _SETTLE_S
-    while (left := seen() - before) and time.monotonic() < deadline:
+    left = seen() - before
+    while left and time.monotonic() < deadline:
         time.sleep(0.05)
+        left &= seen()
     return left
 
 

@@ -11,12 +11,13 @@ from collections.abc import Iterator, Sequence
 from contextlib import contextmanager, suppress
 from types import FrameType
 
-from runtime.image import ImageError, Store
+from runtime.image import ImageError, Store, find_image
 from vmbackend.accelerator import accelerator
 from vmbackend.channel import Kind
 from vmbackend.command import Completed
 from vmbackend.errors import MachineError
 from vmbackend.machine import Machine, explain, machine
+from vmbackend.remains import sweep
 from vmbackend.spec import MIB, MachineSpec
 
 _OURS = 125
@@ -60,6 +61,7 @@ def _run(options: argparse.Namespace) -> int:
     if options.explain:
         sys.stdout.write(explain(spec))
         return 0
+    sweep()
     chosen = accelerator(spec.accelerator)
     if chosen.name != "kvm" and not options.quiet:
         _say(f"isoscope: note: {chosen.sentence}")
@@ -73,7 +75,7 @@ def _run(options: argparse.Namespace) -> int:
 
 
 def _spec(options: argparse.Namespace) -> MachineSpec:
-    image = Store().resolve(options.image)
+    image = find_image(Store(), options.image)
     argv = image.config.command(options.command)
     if not argv:
         raise MachineError(f"{options.image} names no command", remedy="give one after the image")

@@ -27,6 +27,7 @@ from vmbackend.accelerator import emulator_path
 from vmbackend.cache import vm_cache
 from vmbackend.compiler import WATCHDOG, compiled
 from vmbackend.errors import EngineError, MachineUnavailable
+from vmbackend.remains import owned
 from vmbackend.syscalls import set_child_subreaper
 
 _CONFIGURATION = """\
@@ -122,7 +123,7 @@ def _open() -> Hypervisor:
     _check_account()
     with ExitStack() as undo:
         root = Path(_short_directory(), f"isoscope-{secrets.token_hex(4)}")
-        instances = vm_cache("instances", root.name)
+        instances = undo.enter_context(owned(root))
         undo.enter_context(_watchdog(root, instances))  # before there is anything to clean up
         for directory in (instances, root):
             directory.mkdir(mode=0o700)

@@ -55,12 +55,16 @@ def sweep() -> tuple[str, ...]:
 
 
 def started_ticks(pid: int) -> int | None:
-    """When *pid* started, in clock ticks since boot; None if it is gone. Source: proc(5), stat."""
+    """When *pid* started, in clock ticks since boot; None if it is gone, or waits to be reaped.
+
+    Source: proc(5), stat.
+    """
     try:
         stat = Path(f"/proc/{pid}/stat").read_text()
     except OSError:
         return None
-    return int(stat.rpartition(")")[2].split()[19])
+    state, *fields = stat.rpartition(")")[2].split()
+    return None if state in "ZX" else int(fields[18])
 
 
 def _owner_lives(directory: Path) -> bool:

@@ -426,3 +426,9 @@ def test_an_unknown_baseline_names_the_choices() -> None:
 def test_a_plan_of_nothing_is_refused() -> None:
     with pytest.raises(BenchmarkError, match="compares nothing"):
         summarise(Results(run=run_with([]), samples=()), seed=1)
+
+
+def test_a_noisy_machine_makes_nothing_equivalent() -> None:
+    near = Interval(low=0.7, high=1.5)
+    ratio = Ratio(estimate=1.0, blocks=10, ci95=near, ci90=near)
+    assert judge(ratio, 0.6)[0] is Verdict.INCONCLUSIVE
