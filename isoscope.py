@@ -9,6 +9,7 @@ USAGE, OURS = 2, 125
 _HELP = """\
 isoscope: one OCI image as a plain process, a container and a virtual machine, measured.
 
+  isoscope doctor                   what this machine can do, and how to get the rest
   isoscope bench [SUITE]            measure here; the report is written beside the results
   isoscope report RUN               the report of a run again: html, md or json
   isoscope run [--on BACKEND] IMAGE [CMD…]
@@ -52,6 +53,10 @@ def _dispatch(words: list[str]) -> int:
             from benchmarks import cli as benchmarks_cli
 
             return benchmarks_cli.main(words, publish=_publish)
+        case "doctor":
+            from benchmarks import doctor_cli
+
+            return doctor_cli.main(rest)
         case "report":
             from reports import cli as reports_cli
 

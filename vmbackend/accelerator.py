@@ -10,7 +10,6 @@ import json
 import os
 import shutil
 import subprocess
-import tempfile
 from dataclasses import asdict, dataclass
 from hashlib import sha256
 from pathlib import Path
@@ -141,11 +140,11 @@ def _read(record: Path) -> Accelerator | None:
 
 def _climb(name: Name) -> Climb:
     """Run the ROM under one accelerator; a deadline is a result, not an error."""
-    with tempfile.NamedTemporaryFile(prefix="isoscope-rom-") as image:
-        image.write(rom())
-        image.flush()
+    image = os.memfd_create("isoscope-rom", os.MFD_CLOEXEC)  # no file that a kill could leave
+    try:
+        os.write(image, rom())
         with subprocess.Popen(
-            _command(name, image.name),
+            _command(name, f"/proc/self/fd/{image}"), pass_fds=[image],
             stdin=subprocess.DEVNULL, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL,
         ) as process:  # fmt: skip
             try:
@@ -153,6 +152,8 @@ def _climb(name: Name) -> Climb:
             except subprocess.TimeoutExpired:
                 process.kill()
                 output, _ = process.communicate()
+    finally:
+        os.close(image)
     climb = read_climb(output)
     finished = climb.stage == "X" and process.returncode == EXIT_STATUS
     return climb if finished else Climb(stage=climb.stage, ticks=None)

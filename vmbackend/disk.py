@@ -96,6 +96,11 @@ def _make(store: Store, image: Image, directory: Path) -> None:
     (directory / "meta.json").write_text(json.dumps(values))
 
 
+def administrators_path() -> str:
+    """Where to look for programs such as mkfs.ext4, which ordinary users' PATH does not name."""
+    return f"{os.environ.get('PATH', os.defpath)}:/usr/sbin:/sbin"
+
+
 def _make_file_system(tree: Path, target: Path, digest: str) -> None:
     content_bytes, files = _measure(tree)
     size_bytes = -(-(content_bytes * 3 // 2 + _FREE_BYTES) // _BLOCK) * _BLOCK
@@ -108,11 +113,9 @@ def _make_file_system(tree: Path, target: Path, digest: str) -> None:
     ]
     if os.geteuid() != 0:  # our files are root's in the guest, as they would be if root made it
         command = ["unshare", "--user", "--map-root-user", *command]
-    path = f"{os.environ.get('PATH', os.defpath)}:/usr/sbin:/sbin"
+    environment = {"PATH": administrators_path(), "LC_ALL": "C"}
     try:
-        subprocess.run(
-            command, check=True, capture_output=True, text=True, env={"PATH": path, "LC_ALL": "C"}
-        )
+        subprocess.run(command, check=True, capture_output=True, text=True, env=environment)
     except FileNotFoundError as error:
         raise MachineUnavailable(
             f"{error.filename} is missing", remedy="apt-get install e2fsprogs util-linux"

@@ -1,9 +1,12 @@
 """Whether machines can run here: each part is tried, and the first that fails says why."""
 
 import platform
+import shutil
+from collections.abc import Iterator
 
-from runtime.image import ImageError
+from runtime.image import ImageError, state_dir
 from vmbackend.compiler import missing_compiler
+from vmbackend.disk import administrators_path
 from vmbackend.errors import MachineError
 from vmbackend.hypervisor import missing
 from vmbackend.kernel import cached_kernel, downloadable
@@ -16,17 +19,26 @@ def probe() -> tuple[str, str] | None:
 
     Nothing is downloaded and no guest is booted. What is opened stays open and warm.
     """
-    if platform.machine() != ARCHITECTURE:
-        return (
-            f"machines run on {ARCHITECTURE} only, and this computer is {platform.machine()}",
-            "use --on container here",
-        )
     try:
-        obstacle = missing_compiler() or missing()
+        return next(_obstacles(), None)
     except (MachineError, ImageError) as error:
         return error.message, error.remedy or "see isoscope doctor"
-    if obstacle is not None:
-        return obstacle.message, obstacle.remedy or "see isoscope doctor"
+    except OSError as error:
+        where = error.filename or state_dir()
+        return (
+            f"{where} cannot be used: {error.strerror}",
+            "set ISOSCOPE_HOME to a folder of yours",
+        )
+
+
+def _obstacles() -> Iterator[tuple[str, str]]:
+    """What stands in the way, the cheapest to see first; nothing is tried beyond the first."""
+    if (machine := platform.machine()) != ARCHITECTURE:
+        reason = f"machines run on {ARCHITECTURE} only, and this computer is {machine}"
+        yield reason, "use --on container here"
+    if shutil.which("mkfs.ext4", path=administrators_path()) is None:
+        yield "mkfs.ext4 is missing", "apt-get install e2fsprogs"
+    for error in filter(None, (missing_compiler(), missing())):
+        yield error.message, error.remedy or "see isoscope doctor"
     if cached_kernel() is None and not downloadable():
-        return "no kernel for the guest, and apt knows none", "apt-get update, on Debian"
-    return None
+        yield "no kernel for the guest, and apt knows none", "apt-get update, on Debian"

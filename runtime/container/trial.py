@@ -1,16 +1,14 @@
 """Whether containers can run here: the smallest one is made, and the first refusal says why."""
 
 import os
-import secrets
-from collections.abc import Iterator
-from contextlib import ExitStack, contextmanager
 from pathlib import Path
 
 from runtime import syscalls
 from runtime.container import idle
 from runtime.container.launch.process import start
 from runtime.container.plan import NAMESPACES
-from runtime.container.state import instances_dir, record_owner, remove_instance
+from runtime.container.rungs.place import new_name, trial_directory
+from runtime.container.state import instances_dir
 from runtime.container.steps import Plan, Slot, Step
 from runtime.errors import RuntimeFault, Unsupported
 
@@ -25,7 +23,9 @@ def obstacle() -> RuntimeFault | None:
             remedy="run isoscope as root, or use --on vm",
         )
     try:
-        with _directory() as directory:
+        with trial_directory(new_name()) as directory:
+            for name in _LAYERS:
+                (directory / name).mkdir()
             null = os.open(os.devnull, os.O_RDWR | os.O_CLOEXEC)
             try:
                 start(_smallest(directory), stdin=null, stdout=null, stderr=null).close()
@@ -53,15 +53,3 @@ def _smallest(directory: Path) -> Plan:
             Step("execveat", (Slot("idle"), ("idle",), ()), "run it"),
         ),
     )
-
-
-@contextmanager
-def _directory() -> Iterator[Path]:
-    directory = instances_dir() / f"t-{secrets.token_hex(5)}"
-    with ExitStack() as undo:
-        directory.mkdir(parents=True)
-        record_owner(directory, ())
-        undo.callback(remove_instance, directory)
-        for name in _LAYERS:
-            (directory / name).mkdir()
-        yield directory

@@ -1,0 +1,86 @@
+"""``doctor``: what this machine can do, and how to get the rest.
+
+Each rung is printed when it has been tried. Exit status: 0 if host, container and vm all run
+here, 1 if one of them does not, 130 after Ctrl-C, 2 for wrong usage.
+"""
+
+import json
+import os
+import signal
+import sys
+from collections.abc import Iterable, Sequence
+from dataclasses import asdict
+from typing import TextIO
+
+from benchmarks.doctor.ladder import ladder
+from benchmarks.doctor.render import Style, render_part, render_rung, render_verdict
+from benchmarks.doctor.rung import Rung
+from benchmarks.doctor.verdict import Verdict, verdict
+from runtime.cli import OneLineParser
+
+SCHEMA = 1
+_INTERRUPTED = 128 + signal.SIGINT
+_UNHEARD = 128 + signal.SIGPIPE
+
+
+def main(argv: Sequence[str]) -> int:
+    """Climb the ladder and say what was found; the exit status."""
+    parser = OneLineParser(
+        prog="isoscope doctor",
+        description="What this machine can do, each thing tried, and how to get the rest.",
+    )
+    parser.add_argument("--json", action="store_true", help="one JSON object instead of text")
+    arguments = parser.parse_args(argv)
+    for number in (signal.SIGTERM, signal.SIGHUP):
+        signal.signal(number, signal.default_int_handler)
+    try:
+        found = _print_json(ladder()) if arguments.json else _print_text(ladder())
+    except KeyboardInterrupt:
+        return _INTERRUPTED
+    except BrokenPipeError:  # whoever read us has heard enough; what is buffered has no reader
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        return _UNHEARD
+    return 1 if found.lacking else 0
+
+
+def _print_json(rungs: Iterable[Rung]) -> Verdict:
+    climbed = tuple(rungs)
+    found = verdict(climbed)
+    document = {
+        "schema": SCHEMA,
+        "rungs": [asdict(rung) for rung in climbed],
+        **asdict(found),
+    }
+    _say(json.dumps(document, indent=2))
+    return found
+
+
+def _print_text(rungs: Iterable[Rung]) -> Verdict:
+    style, climbed = _style(sys.stdout), list[Rung]()
+    for rung in rungs:
+        if not climbed or climbed[-1].part != rung.part:
+            _say(render_part(rung.part, style))
+        for line in render_rung(rung, style):
+            _say(line)
+        climbed.append(rung)
+    found = verdict(climbed)
+    _say(render_verdict(found))
+    return found
+
+
+def _style(out: TextIO) -> Style:
+    """Signs, colours and wrapping for a terminal that can have them; nothing of it for a file."""
+    if not out.isatty():
+        return Style()
+    wants_colours = "NO_COLOR" not in os.environ and os.environ.get("TERM") != "dumb"
+    return Style(
+        columns=os.get_terminal_size(out.fileno()).columns or None,
+        has_signs="utf" in out.encoding.lower(),
+        has_colours=wants_colours,
+    )
+
+
+def _say(line: str) -> None:
+    encoding = sys.stdout.encoding
+    sys.stdout.write(line.encode(encoding, "replace").decode(encoding) + "\n")
+    sys.stdout.flush()
