@@ -1,5 +1,7 @@
 """The front door: one verb leads to one package's command line, which is imported only then."""
 
+import os
+import signal
 import sys
 from collections.abc import Sequence
 from pathlib import Path
@@ -11,7 +13,8 @@ isoscope: one OCI image as a plain process, a container and a virtual machine, m
 
   isoscope doctor                   what this machine can do, and how to get the rest
   isoscope bench [SUITE]            measure here; the report is written beside the results
-  isoscope report RUN               the report of a run again: html, md or json
+  isoscope report RUN               the report of a run again: html, md, json or csv
+  isoscope compare RUN RUN          what changed between two runs
   isoscope run [--on BACKEND] IMAGE [CMD…]
                                     run a command, isolated as BACKEND does: container, vm, host
   isoscope image ls|inspect|bootstrap|rm
@@ -36,61 +39,106 @@ def main(argv: Sequence[str] | None = None) -> int:
     if not words or words[0] in {"-h", "--help", "help"}:
         print(_HELP, end="")
         return 0 if words else USAGE
+    _hold_standard_descriptors()
     try:
-        return _dispatch(words)
+        status = _dispatch(words)
+        if sys.stdout is not None:
+            sys.stdout.flush()
+    except KeyboardInterrupt:
+        return 128 + signal.SIGINT
+    except BrokenPipeError:
+        os.dup2(os.open(os.devnull, os.O_WRONLY), 1)  # the interpreter flushes once more
+        return 128 + signal.SIGPIPE
     except Exception as error:
         if "--debug" in words:
             raise
         what = f"{type(error).__name__}: {error}"
         print(f"isoscope: an error of ours: {what}; --debug shows where", file=sys.stderr)
         return OURS
+    return status
+
+
+def _hold_standard_descriptors() -> None:
+    """Open what of 0, 1 and 2 is closed, or the next file we open would become one of them."""
+    while (descriptor := os.open(os.devnull, os.O_RDWR)) <= 2:
+        os.set_inheritable(descriptor, True)
+    os.close(descriptor)
 
 
 def _dispatch(words: list[str]) -> int:
     verb, *rest = words
-    match verb:
-        case "bench" | "gc":
-            from benchmarks import cli as benchmarks_cli
-
-            return benchmarks_cli.main(words, publish=_publish)
-        case "doctor":
-            from benchmarks import doctor_cli
-
-            return doctor_cli.main(rest)
-        case "report":
-            from reports import cli as reports_cli
-
-            return reports_cli.main(rest)
-        case "image":
-            from runtime import cli as runtime_cli
-
-            return runtime_cli.main(words)
-        case "run":
-            return _run(rest)
-        case _:
-            print(f"isoscope: no verb {verb!r}; see 'isoscope --help'", file=sys.stderr)
-            return USAGE
+    if verb not in _VERBS:
+        print(f"isoscope: no verb {verb!r}; see 'isoscope --help'", file=sys.stderr)
+        return USAGE
+    return _VERBS[verb](rest)
 
 
-def _run(words: list[str]) -> int:
-    backend, rest = _split_backend(words)
+def _bench(rest: list[str]) -> int:
+    from benchmarks import cli
+
+    return cli.main(["bench", *rest], publish=_publish)
+
+
+def _compare(rest: list[str]) -> int:
+    from reports import cli
+
+    return cli.compare_main(rest)
+
+
+def _doctor(rest: list[str]) -> int:
+    from benchmarks import doctor_cli
+
+    return doctor_cli.main(rest)
+
+
+def _gc(rest: list[str]) -> int:
+    from benchmarks import cli
+
+    return cli.main(["gc", *rest], publish=_publish)
+
+
+def _image(rest: list[str]) -> int:
+    from runtime import cli
+
+    return cli.main(["image", *rest])
+
+
+def _report(rest: list[str]) -> int:
+    from reports import cli
+
+    return cli.main(rest)
+
+
+def _run(rest: list[str]) -> int:
+    backend, words = _split_backend(rest)
     match backend:
         case "container":
             from runtime import cli as runtime_cli
 
-            return runtime_cli.main(["run", *rest])
+            return runtime_cli.main(["run", *words])
         case "vm":
             from vmbackend import cli as vm_cli
 
-            return vm_cli.main(rest)
+            return vm_cli.main(words)
         case "host":
             from benchmarks import cli as benchmarks_cli
 
-            return benchmarks_cli.main(["run", *rest], publish=_publish)
+            return benchmarks_cli.main(["run", *words], publish=_publish)
         case _:
             known = "container, vm or host"
             print(f"isoscope: unknown backend {backend!r}; use {known}", file=sys.stderr)
             return USAGE
+
+
+_VERBS = {
+    "bench": _bench,
+    "compare": _compare,
+    "doctor": _doctor,
+    "gc": _gc,
+    "image": _image,
+    "report": _report,
+    "run": _run,
+}
 
 
 def _split_backend(words: list[str]) -> tuple[str, list[str]]:
@@ -112,11 +160,11 @@ def _split_backend(words: list[str]) -> tuple[str, list[str]]:
 
 
 def _publish(directory: Path) -> None:
-    """The table in the terminal, and where the page is."""
+    """The page first, since it lasts; then the table in the terminal, and where the page is."""
     import reports
 
-    reports.print_summary(directory)
     page = reports.publish(directory)
+    reports.print_summary(directory)
     print(f"\nresults: {directory}\nreport:  {page}")
 
 

@@ -12,22 +12,25 @@ import sys
 from collections.abc import Callable, Sequence
 from pathlib import Path
 
-from benchmarks.backends import BACKENDS
+from benchmarks.backends import BACKENDS, OWN, PEERS
 from benchmarks.errors import BenchmarkError, Interrupted
 from benchmarks.suites import SUITES
 from runtime.cli import OneLineParser
+from runtime.container.launch.process import CommandNotRunnable
 from runtime.errors import RuntimeFault
 from runtime.image import Store, find_image
 
 OURS, USAGE = 125, 2
+MOST_BLOCKS = 10_000
 _INTERRUPTED = 128 + signal.SIGINT
+_FOREVER_S = 7 * 86400.0
+"""How long a command on a peer may run that was given no ``--timeout``."""
 Publish = Callable[[Path], None]
 
 
 def main(argv: Sequence[str], *, publish: Publish) -> int:
     """Run the verb *argv[0]*; *publish* is given the folder of a finished run."""
     verb, *rest = argv
-    debug = "--debug" in rest
     try:
         match verb:
             case "bench":
@@ -36,19 +39,16 @@ def main(argv: Sequence[str], *, publish: Publish) -> int:
                 return _gc(rest)
             case _:
                 return _run(rest)
+    except (BenchmarkError, RuntimeFault) as error:
+        if "--debug" in rest:
+            raise
+        print(f"isoscope: {error}", file=sys.stderr)
+        return error.status if isinstance(error, CommandNotRunnable) else OURS
     except Interrupted as stopped:
-        again = f"isoscope bench --resume {stopped.directory}"
+        again = f"./isoscope bench --resume {stopped.directory}"
         print(
             f"isoscope: interrupted; what is finished is kept; to go on: {again}", file=sys.stderr
         )
-        return _INTERRUPTED
-    except (BenchmarkError, RuntimeFault) as error:
-        if debug:
-            raise
-        print(f"isoscope: {error}", file=sys.stderr)
-        return OURS
-    except KeyboardInterrupt:
-        print("isoscope: interrupted before anything was measured", file=sys.stderr)
         return _INTERRUPTED
 
 
@@ -70,11 +70,20 @@ def _bench(argv: Sequence[str], publish: Publish) -> int:
             blocks=arguments.blocks or suite.blocks,
             seed=arguments.seed,
             out=arguments.out,
-            command=("isoscope", "bench", *argv),
+            command=_again(arguments, suite.blocks),
         )
         directory = bench(request, watching)
     publish(directory)
     return 0
+
+
+def _again(arguments: argparse.Namespace, blocks: int) -> tuple[str, ...]:
+    """The command that measures the same again, in the same order."""
+    return (
+        "./isoscope", "bench", arguments.suite, "--on", ",".join(arguments.on),
+        "--blocks", str(arguments.blocks or blocks), "--seed", str(arguments.seed),
+        "--image", arguments.image,
+    )  # fmt: skip
 
 
 def _run_directory(run: Path, out: Path) -> Path:
@@ -111,9 +120,10 @@ def _bench_parser() -> argparse.ArgumentParser:
     add(
         "suite", nargs="?", default="quick", choices=sorted(SUITES), metavar="SUITE", help=purposes
     )
-    add("--on", type=_backends, default=BACKENDS, metavar="A,B", help="backends, baseline first")
+    backends = f"backends, baseline first (default: {','.join(OWN)}); peers: {','.join(PEERS)}"
+    add("--on", type=_backends, default=OWN, metavar="A,B", help=backends)
     add("--blocks", type=_positive, metavar="N", help="how many blocks (default: the suite's)")
-    add("--seed", type=int, default=None, metavar="N", help="of the order; default: a new one")
+    add("--seed", type=_seed, default=None, metavar="N", help="of the order; default: a new one")
     add("--image", default="busybox", metavar="IMAGE", help="what every backend runs")
     add("--out", type=Path, default=Path("results"), metavar="DIR", help="where runs are kept")
     add("--resume", type=Path, metavar="RUN", help="go on with this run; only --out is heeded")
@@ -134,17 +144,67 @@ def _backends(text: str) -> tuple[str, ...]:
 
 
 def _positive(text: str) -> int:
-    try:
-        number = int(text)
-    except ValueError:
-        number = 0
-    if number < 1:
-        raise argparse.ArgumentTypeError(f"{text!r} is not a number of blocks: give 1 or more")
-    return number
+    if not text.isdecimal() or not 1 <= int(text) <= MOST_BLOCKS:
+        raise argparse.ArgumentTypeError(
+            f"{text!r} is not a number of blocks: give 1 or more, at most {MOST_BLOCKS}"
+        )
+    return int(text)
+
+
+def _seed(text: str) -> int:
+    if not text.isdecimal() or int(text) >= 1 << 63:
+        raise argparse.ArgumentTypeError(f"{text!r} is not a seed: give a whole number below 2^63")
+    return int(text)
 
 
 def _run(argv: Sequence[str]) -> int:
-    """``run --on host``: the only backend that is neither engine's nor a peer's yet."""
+    """``run`` on the backend that ``--on NAME`` at the very front names; ``host`` without it."""
+    if argv[:1] == ["--on"] and argv[1] != "host":
+        return _run_peer(argv[1], argv[2:])
+    return _run_host(argv[2:] if argv[:1] == ["--on"] else argv)
+
+
+def _run_peer(name: str, argv: Sequence[str]) -> int:
+    """A command on a peer, as the harness would run it; its output comes when it has ended."""
+    from benchmarks.backend import InstanceSpec, InstanceTimeout  # noqa: PLC0415 - only this verb's
+    from benchmarks.launcher import worker  # noqa: PLC0415
+    from benchmarks.remains import sweep  # noqa: PLC0415
+    from runtime.cli import foreground_options, run_parser  # noqa: PLC0415
+
+    arguments = run_parser(limits=True).parse_args(argv)
+    if arguments.explain:
+        raise BenchmarkError(f"{name} has no plan to show", remedy="leave --explain out")
+    image = find_image(Store(), arguments.image)
+    options = foreground_options(arguments)
+    spec = InstanceSpec(
+        image=image.digest,
+        argv=image.config.command(arguments.command),
+        env=options.env,
+        cwd=options.cwd,
+        user=options.user,
+        stdin=b"" if sys.stdin.isatty() else sys.stdin.buffer.read(),
+        cpus=options.limits.cpus,
+        memory_bytes=options.limits.memory_bytes,
+        pids=options.limits.pids,
+    )
+    sweep()
+    with worker(name) as backend:
+        if (why := backend.probe()) is not None:
+            raise BenchmarkError(why.reason, remedy=why.remedy)
+        backend.prepare(image.digest)
+        try:
+            with backend.launch(spec) as instance:
+                result = instance.wait(timeout_s=arguments.timeout or _FOREVER_S)
+        except InstanceTimeout as passed:
+            raise BenchmarkError(passed.message) from passed
+    sys.stdout.buffer.write(result.stdout)
+    sys.stdout.buffer.flush()
+    sys.stderr.buffer.write(result.stderr)
+    sys.stderr.buffer.flush()
+    return result.exit_status
+
+
+def _run_host(argv: Sequence[str]) -> int:
     from benchmarks.backends import host  # noqa: PLC0415 - only this verb's
     from runtime.cli import foreground_options, run_parser  # noqa: PLC0415
 

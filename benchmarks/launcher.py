@@ -5,7 +5,6 @@ An answer that does not come in time, or a worker that dies, ends the worker and
 """
 
 import os
-import signal
 import socket
 import subprocess
 import sys
@@ -125,19 +124,19 @@ class RemoteBackend:
 
     def ask(self, operation: str, *, _within_s: float = 0.0, **arguments: Any) -> Any:
         """One question, one answer. Raises InstanceTimeout, InstanceFailed."""
+        self.lost = True  # until it has answered: an interrupted question is never taken up again
         try:
             self._line.send({"op": operation} | arguments)
             answer = self._line.receive(_within_s + _GRACE_S)
         except TimeoutError:
-            self.lost = True
             raise InstanceTimeout(
                 f"the worker did not answer to {operation!r} in {_within_s + _GRACE_S:g} s"
             ) from None
         except OSError:
             answer = None
         if answer is None:
-            self.lost = True
             raise InstanceFailed(f"the worker of {self.name!r} died during {operation!r}")
+        self.lost = False
         if "error" not in answer:
             return answer["ok"]
         if answer["kind"] == "timeout":
@@ -193,9 +192,11 @@ def _said(process: subprocess.Popen[bytes]) -> str | None:
 
 
 def _end(process: subprocess.Popen[bytes], *, patient: bool) -> None:
-    """Wait for the worker to tidy up and end; a lost one is killed at once."""
+    """Wait for the worker to tidy up and end; one that is lost or busy is told to, then killed."""
+    if not patient:
+        process.terminate()
     try:
-        process.communicate(timeout=_END_S if patient else 0.0)
+        process.communicate(timeout=_END_S)
     except subprocess.TimeoutExpired:
-        process.send_signal(signal.SIGKILL)
+        process.kill()
         process.communicate()

@@ -13,13 +13,18 @@ from runtime.container.steps import Plan
 
 @dataclass(slots=True, kw_only=True)
 class ProcessInstance:
-    """A started process with its output; *plan_run* decides how one more command gets inside."""
+    """A started process with its output.
+
+    *plan_run* decides how one more command gets inside; *joined* is the init that it enters, if
+    there is something to enter.
+    """
 
     requested_ns: int
     process: Process
     gathering: Gathering
     plan_run: Callable[[Sequence[str]], Plan]
     read_usage: Callable[[], Usage]
+    joined: Process | None = None
     _ended: Completed | None = None
     _gone_ns: int | None = None
 
@@ -50,7 +55,7 @@ class ProcessInstance:
         """See ``Instance.run``."""
         requested_ns = time.monotonic_ns()
         try:
-            with piped(self.plan_run(argv), stdin) as (process, gathering):
+            with piped(self.plan_run(argv), stdin, within=self.joined) as (process, gathering):
                 return _result(complete(process, gathering, requested_ns, timeout_s=timeout_s))
         except CommandNotRunnable as error:
             return _not_runnable(error)

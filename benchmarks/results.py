@@ -12,9 +12,7 @@ answer is a Results or a ResultsError that says file, line and field.
 import math
 import os
 import re
-import tempfile
-from collections.abc import Iterator, Mapping
-from contextlib import contextmanager
+from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal, NamedTuple
@@ -297,20 +295,28 @@ def write_run(directory: Path, run: Run) -> None:
 
 
 def write_atomically(path: Path, content: bytes) -> None:
-    """Replace *path* by *content* through a temporary name beside it. Raises ResultsError."""
+    """Replace the file *path* by *content* through a temporary name beside it.
+
+    A symbolic link is followed. Raises ResultsError, also for what is no regular file.
+    """
+    target = path.resolve()
+    if target.exists() and not target.is_file():
+        raise ResultsError(f"{path} is no regular file", remedy="choose another name with --out")
+    draft = target.with_name(f".{target.name}.new")  # one name: a killed writer's is overwritten
     try:
-        with _temporary(path) as name:
-            with Path(name).open("wb") as file:
-                file.write(content)
-                file.flush()
-                os.fsync(file.fileno())
-            Path(name).replace(path)
-        sync_directory(path.parent)
+        with draft.open("wb") as file:
+            file.write(content)
+            file.flush()
+            os.fsync(file.fileno())
+        draft.replace(target)
+        sync_directory(target.parent)
     except OSError as wrong:
         raise ResultsError(
             f"{path} cannot be written: {wrong.strerror}",
             remedy="free some space or choose another folder with --out",
         ) from None
+    finally:
+        draft.unlink(missing_ok=True)
 
 
 def sync_directory(path: Path) -> None:
@@ -368,6 +374,8 @@ def _lines(raw: bytes) -> list[bytes]:
 
 def _read(path: Path) -> bytes:
     try:
+        if path.exists() and not path.is_file():
+            raise ResultsError(f"{path} is no regular file")
         if path.stat().st_size > MAX_FILE_BYTES:
             raise ResultsError(f"{path} is larger than {MAX_FILE_BYTES} bytes")
         return path.read_bytes()
@@ -376,18 +384,6 @@ def _read(path: Path) -> bytes:
             f"{path} cannot be read: {wrong.strerror}",
             remedy="give the folder of a run, such as results/RUN-ID",
         ) from None
-
-
-@contextmanager
-def _temporary(path: Path) -> Iterator[str]:
-    """A fresh file beside *path* that is gone afterwards, whatever happens."""
-    descriptor, name = tempfile.mkstemp(dir=path.parent, prefix=".new-")
-    try:
-        os.fchmod(descriptor, 0o644)
-        os.close(descriptor)
-        yield name
-    finally:
-        Path(name).unlink(missing_ok=True)
 
 
 def _located(wrong: ResultsError, path: Path, number: int | None) -> ResultsError:

@@ -25,9 +25,6 @@ MARGINS = {"boot": 0.10, "prepare": 0.10, "memory": 0.02, "cpu": 0.02, "disk": 0
 """Smallest ratio - 1 that matters, by metric family; fixed before any measurement."""
 OTHER_MARGIN = 0.05
 
-WIDEST_EQUIVALENCE = 0.25
-"""No margin wider than this, however noisy the machine, lets two things be called equivalent."""
-
 _WORTH_PROPOSING_BLOCKS = 1000
 _CHUNK = 1000
 
@@ -111,11 +108,14 @@ def ratio_of_medians(arm: ByBlock, base: ByBlock, *, resamples: int, key: str) -
     )
 
 
-def judge(ratio: Ratio | None, margin: float) -> tuple[Verdict, int | None]:
+def judge(
+    ratio: Ratio | None, margin: float, *, fixed: float | None = None
+) -> tuple[Verdict, int | None]:
     """The verdict on a ratio, and for an inconclusive one how many blocks more would settle it.
 
-    Outside the margin is judged by the 95 % interval; inside it by the 90 % interval, which is
-    two one-sided tests at 5 % (Schuirmann 1987).
+    A difference must lie outside *margin*, by the 95 % interval. Equivalence must lie inside
+    *fixed* (the margin, if not given) by the 90 % interval, which is two one-sided tests at 5 %
+    (Schuirmann 1987): noise widens what a difference must exceed, never what counts as equal.
     """
     if ratio is None:
         return Verdict.UNDEFINED, None
@@ -126,7 +126,7 @@ def judge(ratio: Ratio | None, margin: float) -> tuple[Verdict, int | None]:
         return Verdict.HIGHER, None
     if math.log(ratio.ci95.high) < -edge:
         return Verdict.LOWER, None
-    if margin <= WIDEST_EQUIVALENCE and ratio.ci90.within(edge):
+    if ratio.ci90.within(math.log1p(margin if fixed is None else min(margin, fixed))):
         return Verdict.EQUIVALENT, None
     return Verdict.INCONCLUSIVE, _more_blocks(ratio, edge)
 

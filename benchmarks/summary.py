@@ -127,7 +127,7 @@ class Summary:
 def summarise(
     results: Results, *, baseline: str | None = None, resamples: int = 10_000, seed: int
 ) -> Summary:
-    """The summary of *results*; *baseline* is ``host`` if it was measured, else the first label.
+    """The summary of *results*; *baseline* is the first label if none is named.
 
     Raises BenchmarkError if the plan has no such label.
     """
@@ -196,14 +196,15 @@ class _Table:
             return None
         ratio = self.ratio(workload, metric, label, base)
         margin = margin_of(metric.name, floor)
-        verdict, more_blocks = judge(ratio, margin)
+        fixed = margin_of(metric.name, None)
+        verdict, more_blocks = judge(ratio, margin, fixed=fixed)
         if workload in self.once and verdict is Verdict.TOO_FEW:
             verdict = Verdict.ONCE
         return Comparison(
             baseline=base,
             ratio=ratio,
             difference=mine.median - theirs.median,
-            margin=margin,
+            margin=fixed if verdict is Verdict.EQUIVALENT else margin,
             verdict=verdict,
             more_blocks=more_blocks,
         )
@@ -272,9 +273,7 @@ def _baseline(plan: Plan, wanted: str | None) -> str:
         )
     if not labels:
         raise BenchmarkError("the run's plan compares nothing: it names no backend")
-    if wanted is not None:
-        return wanted
-    return "host" if "host" in labels else labels[0]
+    return labels[0] if wanted is None else wanted
 
 
 def _once(plan: Plan, measured: Iterable[Sample]) -> frozenset[str]:

@@ -1,4 +1,4 @@
-"""What harness and worker say to each other: one JSON line a message over a socket pair.
+"""What harness and worker say to each other: a length and a JSON object over a socket pair.
 
 A request is ``{"op": …}`` with arguments, an answer ``{"ok": …}`` or ``{"error": …}``. Bytes
 travel as base64. Both ends are ours and of one version, so a malformed message is a bug.
@@ -7,6 +7,8 @@ travel as base64. Both ends are ours and of one version, so a malformed message 
 import base64
 import json
 import socket
+import struct
+import time
 from collections.abc import Mapping
 from typing import Any
 
@@ -14,36 +16,52 @@ from benchmarks.backend import ExecResult, InstanceSpec, InstanceTimeout, Readin
 
 Message = dict[str, Any]
 
+_LENGTH = struct.Struct("=Q")
+_CHUNK_BYTES = 1 << 20
+
 
 class Line:
     """One end of the conversation."""
 
     def __init__(self, end: socket.socket) -> None:
         self._end = end
-        self._buffer = b""
 
     def send(self, message: Message) -> None:
         """Say *message*. Raises OSError if the other end is gone."""
-        self._end.sendall(json.dumps(message).encode() + b"\n")
+        raw = json.dumps(message).encode()
+        self._end.settimeout(None)
+        self._end.sendall(_LENGTH.pack(len(raw)) + raw)
 
     def receive(self, timeout_s: float | None = None) -> Message | None:
         """The next message; None if the other end is gone. Raises TimeoutError."""
-        self._end.settimeout(timeout_s)
-        while b"\n" not in self._buffer:
-            try:
-                chunk = self._end.recv(1 << 16)
-            except ConnectionResetError:
-                chunk = b""
-            if not chunk:
-                return None
-            self._buffer += chunk
-        line, _, self._buffer = self._buffer.partition(b"\n")
-        message: Message = json.loads(line)
+        deadline_s = None if timeout_s is None else time.monotonic() + timeout_s
+        head = self._exactly(_LENGTH.size, deadline_s)
+        raw = None if head is None else self._exactly(_LENGTH.unpack(head)[0], deadline_s)
+        if raw is None:
+            return None
+        message: Message = json.loads(raw)
         return message
 
     def close(self) -> None:
         """Hang up; the other end notices."""
         self._end.close()
+
+    def _exactly(self, count: int, deadline_s: float | None) -> bytearray | None:
+        """The next *count* bytes, or None if they will not come."""
+        received = bytearray()
+        while len(received) < count:
+            left_s = None if deadline_s is None else deadline_s - time.monotonic()
+            if left_s is not None and left_s <= 0:
+                raise TimeoutError
+            self._end.settimeout(left_s)
+            try:
+                chunk = self._end.recv(min(count - len(received), _CHUNK_BYTES))
+            except ConnectionResetError:
+                return None
+            if not chunk:
+                return None
+            received += chunk
+        return received
 
 
 def pack_spec(spec: InstanceSpec) -> Message:

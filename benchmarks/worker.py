@@ -28,18 +28,23 @@ from benchmarks.backends import opened
 from runtime import syscalls
 from runtime.container.cgroups import place, plan_groups
 from runtime.container.facts import host_facts
+from runtime.container.interrupts import end_on_termination
 from runtime.container.launch.interpreter import run_steps
 from runtime.container.spec import Limits
-from runtime.container.state import instances_dir, record_owner, remove_instance
+from runtime.container.state import instances_dir, new_directory, record_owner, remove_instance
 from runtime.errors import RuntimeFault
 
 
 class Groups:
-    """The worker's control groups, if it may have some; see the module's picture."""
+    """The worker's control groups, if it may have some; see the module's picture.
+
+    Held open: a backend may enter a mount namespace in which their paths are others.
+    """
 
     def __init__(self, name: str, tops: tuple[Path, ...]) -> None:
         self.within = f"{name}/instance"
-        self._tops = tops
+        held = (os.open(top, os.O_PATH | os.O_DIRECTORY | os.O_CLOEXEC) for top in tops)
+        self._tops = tuple(Path(f"/proc/self/fd/{descriptor}") for descriptor in held)
 
     def enter(self, where: str) -> None:
         """Move this process into *where* (``worker`` or ``instance/engine``) of each hierarchy."""
@@ -64,7 +69,7 @@ def groups() -> Iterator[Groups | None]:
         return
     tops = tuple(Path(group.path) for group in places)
     with ExitStack() as undo:
-        directory.mkdir(parents=True)
+        new_directory(name)
         record_owner(directory, tops)
         undo.callback(remove_instance, directory)
         for step_name in (name, f"{name}/worker", f"{name}/instance", f"{name}/instance/engine"):
@@ -187,6 +192,8 @@ def main(argv: Sequence[str]) -> int:
     if os.getppid() != harness:
         return 1  # it died before we could ask to die with it
     syscalls.prctl(syscalls.PR_SET_CHILD_SUBREAPER, 1)
+    end_on_termination()
+    os.set_inheritable(descriptor, False)  # or what we start would keep the line open after us
     line = wire.Line(socket.socket(fileno=descriptor))
     with groups() as own:
         if own is not None:

@@ -1,15 +1,16 @@
-"""What a run's results say, for people: one offline page, a table in the terminal, Markdown, JSON.
+"""What a run's results say, for people: one offline page, a table in the terminal, Markdown, data.
 
 Reads results and statistics, measures nothing. matplotlib, jinja2 and rich are imported when
-something is rendered.
+something is rendered. Every text is there in English and in Korean (``reports.words``).
 """
 
 from pathlib import Path
 
 from benchmarks.results import Results, read_run, write_atomically
 from benchmarks.summary import Summary, summarise
+from reports.words import ENGLISH, Words
 
-__all__ = ["print_summary", "publish", "summary_of"]
+__all__ = ["ENGLISH", "Words", "print_summary", "publish", "summary_of"]
 
 REPORT_FILE = "report.html"
 
@@ -20,7 +21,7 @@ def summary_of(directory: Path) -> tuple[Results, Summary]:
     return results, summarise(results, seed=results.run.plan.seed)
 
 
-def publish(directory: Path, *, out: Path | None = None) -> Path:
+def publish(directory: Path, *, out: Path | None = None, words: Words = ENGLISH) -> Path:
     """Write a run's page, whole or not at all, and say where it is.
 
     It goes to ``report.html`` in the run's folder, or to *out*.
@@ -28,14 +29,14 @@ def publish(directory: Path, *, out: Path | None = None) -> Path:
     """
     from reports import html  # noqa: PLC0415 - jinja2 and matplotlib
 
-    page = html.render(*summary_of(directory))
+    page = html.render(*summary_of(directory), words)
     path = directory / REPORT_FILE if out is None else out
     write_atomically(path, page.encode())
     return path
 
 
-def print_summary(directory: Path) -> None:
+def print_summary(directory: Path, *, words: Words = ENGLISH) -> None:
     """Print a run's table to standard output. Raises BenchmarkError."""
     from reports import terminal  # noqa: PLC0415 - rich
 
-    terminal.print_results(*summary_of(directory))
+    terminal.print_results(*summary_of(directory), words=words)

@@ -1,53 +1,95 @@
-"""The summary for other programs and other pages: one line of JSON, or Markdown."""
+"""The summary for other programs and other pages: one line of JSON, CSV, or Markdown."""
+
+import csv
+import io
 
 from benchmarks.results import Results
+from benchmarks.stats import Interval
 from benchmarks.strict_json import as_json
-from benchmarks.summary import Summary
+from benchmarks.summary import Row, Summary
 from reports import view
+from reports.compare import RunComparison
+from reports.validity import checks
 from reports.verdicts import accelerator_notes, statements
+from reports.words import ENGLISH, Words
 
 _MARKDOWN = str.maketrans({char: f"\\{char}" for char in "\\`*_{}[]<>#|!&~"})
+_FORMULA = ("=", "+", "-", "@", "\t", "\r")
+CSV_COLUMNS = (
+    "run", "suite", "workload", "metric", "unit", "direction", "label", "backend", "accelerator",
+    "n", "median", "p5", "p95", "low", "high", "baseline", "ratio", "ci95_low", "ci95_high",
+    "margin", "verdict", "failed", "timeout", "skipped", "retries", "missing_blocks",
+)  # fmt: skip
 
 
-def as_json_line(results: Results, summary: Summary) -> str:
+def as_json_line(results: Results, summary: Summary, words: Words = ENGLISH) -> str:
     """Everything in the summary and every sentence, as one JSON object on one line."""
-    sentences = [statement.text for statement in statements(summary)]
+    sentences = [statement.text for statement in statements(summary, words)]
+    notes = [*accelerator_notes(results.run, words), *view.warnings(results, summary, words)]
     return as_json(
         {
             "schema": 1,
             "run": results.run.run,
             "suite": results.run.suite,
             "sentences": sentences,
-            "notes": [*accelerator_notes(results.run), *view.warnings(results, summary)],
+            "notes": notes,
+            "checks": checks(results, summary, words),
             "summary": summary,
         }
     ).decode()
 
 
-def as_markdown(results: Results, summary: Summary) -> str:
+def comparison_as_json_line(comparison: RunComparison) -> str:
+    """Two runs side by side, as one JSON object on one line."""
+    return as_json(
+        {
+            "schema": 1,
+            "earlier": comparison.earlier.run,
+            "later": comparison.later.run,
+            "comparable": comparison.is_allowed,
+            "differences": comparison.differences,
+            "cells": comparison.cells,
+        }
+    ).decode()
+
+
+def as_csv(results: Results, summary: Summary) -> str:
+    """A row for each metric and label, numbers in their units; an empty cell is a gap."""
+    text = io.StringIO()
+    writer = csv.writer(text, lineterminator="\n")
+    writer.writerow(CSV_COLUMNS)
+    for row in summary.rows:
+        cells = (results.run.run, results.run.suite, *_csv_cells(row, summary.baseline))
+        writer.writerow([_inert(cell) for cell in cells])
+    return text.getvalue()
+
+
+def as_markdown(results: Results, summary: Summary, words: Words = ENGLISH) -> str:
     """Sentences and tables, for an issue or a wiki; every text from the run is escaped."""
-    parts = [f"# {_text(results.run.suite)}, run {_text(results.run.run)}"]
-    parts += [
-        f"> {_text(note)}"
-        for note in (*accelerator_notes(results.run), *view.warnings(results, summary))
-    ]
-    parts.append("\n".join(f"- {_text(said.text)}" for said in statements(summary)))
-    parts += [_table(each.table) for each in view.metric_tables(summary)]
-    parts.append(_text(view.floor_sentence(summary.floors)))
+    heading = words("terminal.heading", suite=results.run.suite, run=results.run.run)
+    parts = [f"# {escaped(heading)}"]
+    notes = (*accelerator_notes(results.run, words), *view.warnings(results, summary, words))
+    parts += [f"> {escaped(note)}" for note in notes]
+    parts.append("\n".join(f"- {escaped(said.text)}" for said in statements(summary, words)))
+    parts += [as_markdown_table(each.table) for each in view.metric_tables(summary, words)]
+    parts.append(escaped(view.floor_sentence(summary.floors, words)))
     further = (
-        view.inequality_table(results, summary),
-        view.trouble_table(results),
-        view.skipped_table(results.run),
-        view.preparation_table(results.run),
-        view.provenance_table(results.run),
+        view.footprint_table(results.run, summary, words),
+        view.check_table(results, summary, words),
+        view.inequality_table(results, summary, words),
+        view.trouble_table(results, words),
+        view.skipped_table(results.run, words),
+        view.preparation_table(results.run, words),
+        view.provenance_table(results.run, words),
     )
-    parts += [_table(table) for table in further if table.rows]
+    parts += [as_markdown_table(table) for table in further if table.rows]
     return "\n\n".join(parts) + "\n"
 
 
-def _table(table: view.Table) -> str:
+def as_markdown_table(table: view.Table) -> str:
+    """The table with its caption; every cell is escaped."""
     lines = [
-        f"**{_text(table.caption)}**",
+        f"**{escaped(table.caption)}**",
         "",
         _line(table.head),
         _line(("---",) * len(table.head), is_text=False),
@@ -56,10 +98,45 @@ def _table(table: view.Table) -> str:
     return "\n".join(lines)
 
 
+def _csv_cells(row: Row, baseline: str) -> tuple[str | int | float | None, ...]:
+    spread, comparison = row.spread, row.comparison
+    ratio = comparison.ratio if comparison else None
+    return (
+        row.workload,
+        row.metric.name,
+        row.metric.unit,
+        row.metric.direction,
+        row.arm.label,
+        row.arm.backend,
+        row.arm.accelerator,
+        spread.n if spread else 0,
+        *(getattr(spread, name, None) for name in ("median", "p5", "p95", "low", "high")),
+        baseline,
+        ratio.estimate if ratio else None,
+        *_ends(ratio.ci95 if ratio else None),
+        comparison.margin if comparison else None,
+        str(comparison.verdict) if comparison else None,
+        row.counts.failed,
+        row.counts.timeout,
+        row.counts.skipped,
+        row.counts.retries,
+        row.counts.missing_blocks,
+    )
+
+
+def _ends(interval: Interval | None) -> tuple[float | None, float | None]:
+    return (interval.low, interval.high) if interval else (None, None)
+
+
+def _inert(cell: str | float | None) -> str | int | float | None:
+    """A stranger's text that no spreadsheet takes for a formula."""
+    return f"'{cell}" if isinstance(cell, str) and cell.startswith(_FORMULA) else cell
+
+
 def _line(cells: tuple[str, ...], *, is_text: bool = True) -> str:
-    return "| " + " | ".join(_text(cell) if is_text else cell for cell in cells) + " |"
+    return "| " + " | ".join(escaped(cell) if is_text else cell for cell in cells) + " |"
 
 
-def _text(text: str) -> str:
+def escaped(text: str) -> str:
     """Text on one line that no Markdown reader takes for markup."""
     return " ".join(text.split()).translate(_MARKDOWN)

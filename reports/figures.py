@@ -1,284 +1,415 @@
-"""The report's figures, as SVG that goes straight into the page. The only matplotlib.
+"""The report's figures: what is drawn of a run. Rendering is in ``reports.svg``.
 
-The same input gives the same bytes: no dates, ids from a fixed salt, ticks of our own. Text stays
-text, and what is drawn in INK takes the page's colour, so that a figure is readable on light and
-dark ground. Every figure has its data in a table or in the embedded samples.
+Every figure is as wide as a phone and drawn in lanes, one for each label, so that long names fit.
+Colours come from the page; shapes and kinds of line tell the same. Every figure has its data in a
+table. None is returned where there is nothing to draw.
 """
 
-import html
-import io
 import math
-import re
-import warnings
-from collections.abc import Iterable, Iterator, Mapping, Sequence
-from contextlib import contextmanager
-from typing import TYPE_CHECKING, Any
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Protocol
 
-from benchmarks.results import Arm, Metric, Sample
+from benchmarks.results import Arm, Sample
 from benchmarks.stats import spread_of
-from benchmarks.summary import PhaseSpread, counted
-from reports.style import colours, format_ns, format_value, markers, printable, subject
+from benchmarks.summary import PhaseSpread
+from reports.scales import linear_ticks, log_ticks, needs_log
+from reports.style import (
+    dashes,
+    format_ns,
+    format_tick,
+    format_value,
+    markers,
+    printable,
+    subject,
+)
+from reports.svg import INK, WIDTH_PT, as_svg, drawing, slot_colour
+from reports.thinning import by_rank, cumulative, in_groups
+from reports.words import ENGLISH, Words
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
     from matplotlib.figure import Figure
 
-INK = "#010203"
-"""Drawn with this, an element takes the colour of the text around the figure."""
-WIDTH_INCHES = 7.4
-LINEAR_UP_TO = 4
-"""A wider range than this factor is drawn on a logarithmic axis."""
+_FEW = 30
+"""Up to so many values have a mark of their subject's shape; more are strokes on a line."""
+_LANE_PT = 43
+_AXIS_PT = 20
+_MARGIN_PT = 8
+_SMALL = 8
+_MOST_SHADES = 40
 
-_RC: Any = {  # matplotlib types its keys one by one
-    "svg.fonttype": "none",
-    "svg.hashsalt": "isoscope",
-    "font.family": "DejaVu Sans",
-    "font.size": 9,
-    "text.color": INK,
-    "axes.edgecolor": INK,
-    "axes.labelcolor": INK,
-    "xtick.color": INK,
-    "ytick.color": INK,
-    "grid.color": INK,
-    "grid.alpha": 0.15,
-    "axes.spines.top": False,
-    "axes.spines.right": False,
-    "axes.spines.left": False,
-    "axes.axisbelow": True,
-    "text.parse_math": False,  # labels are a stranger's text, not formulas
-}
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Values:
+    """The counted values of one metric, by label and block, as figures want them."""
+
+    title: str
+    unit: str
+    arms: tuple[Arm, ...]
+    lanes: Mapping[str, Mapping[int, float]]
+
+    @property
+    def shown(self) -> list[Arm]:
+        """The labels that have values."""
+        return [arm for arm in self.arms if self.lanes.get(arm.label)]
+
+    @property
+    def most(self) -> int:
+        """Values in the fullest lane."""
+        return max((len(values) for values in self.lanes.values()), default=0)
+
+    @property
+    def ends(self) -> tuple[float, float]:
+        """The lowest and the highest of all."""
+        every = [value for values in self.lanes.values() for value in values.values()]
+        return min(every), max(every)
+
+    def in_block_order(self, arm: Arm) -> list[float]:
+        """A lane's values, first block first."""
+        return [value for _, value in sorted(self.lanes[arm.label].items())]
+
+
+class Draw(Protocol):
+    """A figure of one metric's values."""
+
+    def __call__(self, values: Values, *, name: str, words: Words = ENGLISH) -> str | None:
+        """The svg element; *name* makes its ids the page's only ones."""
+
+
+def values_of(samples: Iterable[Sample], arms: Sequence[Arm], *, title: str, unit: str) -> Values:
+    """The values of *samples*, which are of one metric and workload and count."""
+    lanes: dict[str, dict[int, float]] = {}
+    for sample in samples:
+        if sample.value is not None:
+            lanes.setdefault(sample.label, {})[sample.block] = float(sample.value)
+    return Values(title=title, unit=unit, arms=tuple(arms), lanes=lanes)
+
+
+def dots(values: Values, *, name: str, words: Words = ENGLISH) -> str | None:
+    """Every value on one axis, a lane for each label; inside it the first block is on top."""
+    if not values.shown:
+        return None
+    with drawing(_height(len(values.shown))) as figure:
+        axes = _lanes(figure, values)
+        for lane, arm in enumerate(values.shown):
+            ordered = values.in_block_order(arm)
+            _scatter(axes, lane, ordered, values, arm)
+            spread = spread_of(ordered)
+            if spread is not None:
+                axes.vlines(spread.median, lane - 0.16, lane + 0.46, color=INK, linewidth=1.3)
+        _value_axis(axes, *values.ends, values.unit)
+        return as_svg(figure, name, words("figure.dots", title=values.title))
+
+
+def distribution(values: Values, *, name: str, words: Words = ENGLISH) -> str | None:
+    """The empirical distributions: on one axis where that shows them, else in lanes."""
+    if not values.shown:
+        return None
+    title = words("figure.ecdf", title=values.title)
+    if not is_on_one_axis(values):
+        with drawing(_height(len(values.shown))) as figure:
+            axes = _lanes(figure, values, has_axis=False)
+            for lane, arm in enumerate(values.shown):
+                _own_steps(axes, lane, values, arm)
+            return as_svg(figure, name, title)
+    with drawing(_height(len(values.shown))) as figure:
+        axes = _axes(figure, left=24)
+        for arm in values.shown:
+            steps = cumulative(values.in_block_order(arm))
+            axes.step(
+                [values.ends[0], *(value for value, _ in steps), values.ends[1]],
+                [0, *(share for _, share in steps), 1],
+                where="post",
+                color=_colour(values, arm),
+                linestyle=dashes(values.arms)[arm.label],
+                linewidth=1.5,
+            )
+        axes.set_ylim(-0.02, 1.03)
+        axes.set_yticks([0, 0.5, 1], ["0", "½", "1"])
+        axes.grid(axis="y")
+        _value_axis(axes, *values.ends, values.unit)
+        return as_svg(figure, name, title)
+
+
+def is_on_one_axis(values: Values) -> bool:
+    """Whether all distributions can be told apart on one linear axis."""
+    return not needs_log(*values.ends)
+
+
+def run_order(values: Values, *, name: str, words: Words = ENGLISH) -> str | None:
+    """Each label's values in the order of the blocks, from its own lowest to its own highest."""
+    if not values.shown:
+        return None
+    blocks = sorted({block for lane in values.lanes.values() for block in lane})
+    with drawing(_height(len(values.shown))) as figure:
+        axes = _lanes(figure, values)
+        _shade(axes, blocks)
+        for lane, arm in enumerate(values.shown):
+            _in_time(axes, lane, values, arm)
+        axes.set_xlim(blocks[0] - 0.5, blocks[-1] + 0.5)
+        ticks = linear_ticks(blocks[0], max(blocks[-1], blocks[0] + 1), "", most=8)
+        whole = [tick for tick in ticks if tick % 1 == 0 and blocks[0] <= tick <= blocks[-1]]
+        axes.set_xticks(whole or [blocks[0]], [f"{tick:.0f}" for tick in whole or [blocks[0]]])
+        return as_svg(figure, name, words("figure.order", title=values.title))
+
+
+def blocks_in_a_shade(blocks: int) -> int:
+    """How many blocks share a shade, so that shades stay wide enough to see."""
+    return -(-blocks // _MOST_SHADES) or 1
+
+
+def overview(
+    phases: Sequence[PhaseSpread],
+    arms: Sequence[Arm],
+    workload: str,
+    *,
+    name: str,
+    words: Words = ENGLISH,
+) -> str | None:
+    """When each phase was reached, all labels on one logarithmic axis."""
+    found = _reached(phases, arms, workload)
+    if not found:
+        return None
+    every = [at for _, marks in found for at in _medians(marks)]
+    with drawing(_height(len(found))) as figure:
+        axes = _axes(figure)
+        _name_lanes(axes, [arm for arm, _ in found])
+        for lane, (arm, marks) in enumerate(found):
+            times = _medians(marks)
+            axes.plot(
+                times,
+                [lane + 0.1] * len(times),
+                color=slot_colour(list(arms).index(arm)),
+                marker=markers(arms)[arm.label],
+                linewidth=1.5,
+                markersize=4,
+            )
+            axes.annotate(
+                format_ns(times[-1]),
+                (times[-1], lane + 0.1),
+                xytext=(6, 0),
+                textcoords="offset points",
+                verticalalignment="center",
+                fontsize=_SMALL,
+            )
+        _value_axis(axes, min(every), max(every), "ns", room_right=0.2)
+        return as_svg(figure, name, words("figure.overview", workload=workload))
 
 
 def waterfall(
-    phases: Sequence[PhaseSpread], arms: Sequence[Arm], workload: str, *, name: str
+    phases: Sequence[PhaseSpread],
+    arms: Sequence[Arm],
+    arm: Arm,
+    workload: str,
+    *,
+    name: str,
+    words: Words = ENGLISH,
 ) -> str | None:
-    """When each phase was reached; None if no phase was seen.
+    """One label's phases on a linear axis of its own, on which a bar's length is its time.
 
-    On top all labels share one logarithmic axis; below each has a linear axis of its own, on
-    which a bar's length is the time it took. Bars end at medians, whiskers span p5 to p95.
+    Bars end at medians and begin where the phase before was reached; whiskers span p5 to p95.
     """
-    by_label = {
-        arm: _in_time(
-            phase for phase in phases if (phase.workload, phase.label) == (workload, arm.label)
-        )
-        for arm in arms
-    }
-    shown = {
-        arm: found for arm, found in by_label.items() if found and found[-1].spread.median > 0
-    }
-    if not shown:
+    marks = next(
+        (marks for found, marks in _reached(phases, arms, workload) if found == arm), None
+    )
+    if marks is None:
         return None
-    heights = [len(shown) * 0.26 + 0.45, *(len(found) * 0.24 + 0.62 for found in shown.values())]
-    with _figure(sum(heights)) as figure:
-        panels = figure.subplots(len(heights), 1, height_ratios=heights)
-        _overview(panels[0], shown, colours(arms), markers(arms))
-        for axes, (arm, found) in zip(panels[1:], shown.items(), strict=True):
-            _cascade(axes, arm, found, colours(arms)[arm.label])
-        title = f"Boot waterfall of workload {workload}"
-        return _svg(figure, name, title)
+    with drawing(len(marks) * 15 + _AXIS_PT + _MARGIN_PT) as figure:
+        axes = _axes(figure, left=52)
+        _cascade(axes, marks, slot_colour(list(arms).index(arm)), words)
+        return as_svg(figure, name, words("figure.waterfall", workload=workload, who=subject(arm)))
 
 
-def dots(
-    samples: Sequence[Sample], metric: Metric, workload: str, arms: Sequence[Arm], *, name: str
-) -> str | None:
-    """Every counted value of a metric as a dot, one lane for each label; None without values.
-
-    Inside a lane the blocks run from top to bottom, so that a drift is visible as a slope.
-    """
-    usable = counted(samples)
-    lanes = {
-        arm: {
-            sample.block: float(sample.value)
-            for sample in usable
-            if sample.value is not None
-            and (sample.workload, sample.metric, sample.label)
-            == (workload, metric.name, arm.label)
-        }
-        for arm in arms
-    }
-    shown = {arm: values for arm, values in lanes.items() if values}
-    if not shown:
-        return None
-    with _figure(len(shown) * 0.42 + 0.6) as figure:
-        axes = figure.subplots()
-        for lane, (arm, values) in enumerate(shown.items()):
-            _lane(axes, lane, values, colours(arms)[arm.label], markers(arms)[arm.label])
-        axes.set_yticks(range(len(shown)), [printable(subject(arm)) for arm in shown])
-        axes.set_ylim(len(shown) - 0.4, -0.6)
-        axes.tick_params(axis="y", length=0)
-        every = [value for values in shown.values() for value in values.values()]
-        _value_axis(axes, every, metric.unit)
-        return _svg(figure, name, f"{metric.title}: every sample by label")
+def _reached(
+    phases: Sequence[PhaseSpread], arms: Sequence[Arm], workload: str
+) -> list[tuple[Arm, list[PhaseSpread]]]:
+    """For each label its phases in the order of time; labels of which nothing was seen are out."""
+    found = []
+    for arm in arms:
+        mine = [each for each in phases if (each.workload, each.label) == (workload, arm.label)]
+        mine.sort(key=lambda phase: phase.spread.median)
+        if mine and mine[-1].spread.median > 0:
+            found.append((arm, mine))
+    return found
 
 
-def _in_time(phases: Iterable[PhaseSpread]) -> list[PhaseSpread]:
-    return sorted(phases, key=lambda phase: phase.spread.median)
+def _medians(marks: Sequence[PhaseSpread]) -> list[float]:
+    return [mark.spread.median for mark in marks if mark.spread.median > 0]
 
 
-def _overview(
-    axes: "Axes",
-    shown: Mapping[Arm, Sequence[PhaseSpread]],
-    colour: Mapping[str, str],
-    marker: Mapping[str, str],
-) -> None:
-    reached = [
-        phase.spread.median
-        for found in shown.values()
-        for phase in found
-        if phase.spread.median > 0
-    ]
-    for lane, (arm, found) in enumerate(shown.items()):
-        times = [phase.spread.median for phase in found if phase.spread.median > 0]
-        axes.plot(
-            times,
-            [lane] * len(times),
-            color=colour[arm.label],
-            marker=marker[arm.label],
-            linewidth=1.5,
-            markersize=4,
-        )
-        axes.annotate(
-            format_ns(times[-1]),
-            (times[-1], lane),
-            xytext=(6, 0),
-            textcoords="offset points",
-            verticalalignment="center",
-        )
-    axes.set_yticks(range(len(shown)), [printable(subject(arm)) for arm in shown])
-    axes.set_ylim(len(shown) - 0.5, -0.5)
-    axes.tick_params(axis="y", length=0)
-    axes.set_title("All on one logarithmic axis: each mark is a phase", loc="left", fontsize=9)
-    _value_axis(axes, reached, "ns", room_right=2.2)
-
-
-def _cascade(axes: "Axes", arm: Arm, found: Sequence[PhaseSpread], colour: str) -> None:
+def _cascade(axes: "Axes", marks: Sequence[PhaseSpread], colour: str, words: Words) -> None:
     """One row for each phase; its bar begins where the phase before it was reached."""
     before = 0.0
-    end = max(phase.spread.p95 for phase in found)
-    for row, phase in enumerate(found):
-        at = phase.spread.median
-        axes.barh(row, at - before, left=before, height=0.6, color=colour)
-        reach = [[at - phase.spread.p5], [phase.spread.p95 - at]]
-        axes.errorbar(at, row, xerr=reach, color=INK, linewidth=1, capsize=2)
-        note = f"+{format_ns(at - before)}" if phase.phase != "request" else "0"
+    end = max(mark.spread.p95 for mark in marks)
+    for row, mark in enumerate(marks):
+        at = mark.spread.median
+        axes.barh(row, at - before, left=before, height=0.55, color=colour)
+        reach = [[at - mark.spread.p5], [mark.spread.p95 - at]]
+        axes.errorbar(at, row, xerr=reach, color=INK, linewidth=0.9, capsize=2)
+        note = f"+{format_ns(at - before)}" if mark.phase != "request" else "0"
+        if before:
+            note = f"{note}, {words('figure.at', time=format_ns(at))}"
         axes.annotate(
-            f"{note}   at {format_ns(at)}" if before else note,
-            (max(at, phase.spread.p95), row),
+            note,
+            (max(at, mark.spread.p95), row),
             xytext=(5, 0),
             textcoords="offset points",
             verticalalignment="center",
-            fontsize=8,
+            fontsize=_SMALL,
         )
         before = at
-    axes.set_yticks(range(len(found)), [phase.phase for phase in found])
-    axes.set_ylim(len(found) - 0.4, -0.6)
-    axes.tick_params(axis="y", length=0)
-    axes.set_title(f"{printable(subject(arm))}, own linear axis", loc="left", fontsize=9)
-    axes.set_xlim(0, end * 1.3)
-    _ticks(axes, _linear_ticks(0, end, "ns"), "ns")
+    axes.set_yticks(range(len(marks)), [mark.phase for mark in marks])
+    axes.set_ylim(len(marks) - 0.4, -0.6)
+    axes.set_xlim(0, end * 1.85)
+    _ticks(axes, linear_ticks(0, end, "ns", most=3), "ns")
 
 
-def _lane(axes: "Axes", lane: int, values: Mapping[int, float], colour: str, marker: str) -> None:
-    blocks = sorted(values)
-    step = 0.56 / max(1, len(blocks) - 1)
-    heights = [lane - 0.28 + step * index for index in range(len(blocks))]
+def _scatter(axes: "Axes", lane: int, ordered: Sequence[float], values: Values, arm: Arm) -> None:
+    places = by_rank(ordered)
+    step = 0.5 / max(1, len(ordered) - 1)
+    heights = [lane - 0.1 + step * place for place, _ in places]
+    at = [value for _, value in places]
+    colour = _colour(values, arm)
+    if len(ordered) == 1:
+        heights = [lane + 0.15]
+    if len(places) <= _FEW:
+        axes.plot(
+            at, heights, linestyle="none", marker=markers(values.arms)[arm.label],
+            markersize=4, markerfacecolor=colour, markeredgecolor=colour, alpha=0.75,
+        )  # fmt: skip
+        return
+    gap = [float("nan")]
     axes.plot(
-        [values[block] for block in blocks],
-        heights if len(blocks) > 1 else [lane],
-        linestyle="none",
-        marker=marker,
-        markersize=4,
-        markerfacecolor=colour,
-        markeredgecolor=colour,
-        alpha=0.75,
+        [x for value in at for x in (value, value, *gap)],
+        [y for height in heights for y in (height - 0.03, height + 0.03, *gap)],
+        color=colour, linewidth=1.6, alpha=0.8,
+    )  # fmt: skip
+
+
+def _own_steps(axes: "Axes", lane: int, values: Values, arm: Arm) -> None:
+    """A lane's own distribution, stretched from its lowest to its highest value."""
+    ordered = values.in_block_order(arm)
+    low, high = min(ordered), max(ordered)
+    span = high - low or 1.0
+    steps = cumulative(ordered)
+    base, top = lane + 0.44, 0.6
+    axes.step(
+        [0, *((value - low) / span for value, _ in steps), 1],
+        [base, *(base - top * share for _, share in steps), base - top],
+        where="post",
+        color=_colour(values, arm),
+        linestyle=dashes(values.arms)[arm.label],
+        linewidth=1.5,
     )
-    spread = spread_of(values.values())
-    if spread is not None:
-        axes.vlines(spread.median, lane - 0.42, lane + 0.42, color=INK, linewidth=1.4)
+    axes.hlines([base], 0, 1, color=INK, linewidth=0.6, alpha=0.4)
+    _ends(axes, lane, format_value(low, values.unit), format_value(high, values.unit))
+    axes.set_xlim(-0.02, 1.02)
+
+
+def _in_time(axes: "Axes", lane: int, values: Values, arm: Arm) -> None:
+    """A line through the values; of many, one through groups' medians, on a band over the rest."""
+    pairs = sorted(values.lanes[arm.label].items())
+    blocks = [block for block, _ in pairs]
+    ordered = [value for _, value in pairs]
+    low, high = min(ordered), max(ordered)
+    groups = in_groups(ordered)
+    at = [_between(blocks, group.place) for group in groups]
+
+    def heights(found: Iterable[float]) -> list[float]:
+        return [lane + 0.42 - 0.54 * ((value - low) / (high - low or 1.0)) for value in found]
+
+    colour = _colour(values, arm)
+    if len(groups) < len(ordered):
+        lowest = heights(group.low for group in groups)
+        highest = heights(group.high for group in groups)
+        axes.fill_between(at, lowest, highest, color=colour, alpha=0.3, linewidth=0)
+    axes.plot(
+        at,
+        heights(group.median for group in groups),
+        color=colour,
+        linewidth=0.9,
+        marker=markers(values.arms)[arm.label] if len(groups) <= _FEW else None,
+        markersize=3.5,
+    )
+    _ends(axes, lane, format_value(low, values.unit), format_value(high, values.unit))
+
+
+def _between(blocks: Sequence[int], place: float) -> float:
+    """The block at *place*, halfway between two where the place is."""
+    return (blocks[int(place)] + blocks[math.ceil(place)]) / 2
+
+
+def _ends(axes: "Axes", lane: int, low: str, high: str) -> None:
+    """A lane's own range, in its upper right corner."""
+    text = low if low == high else f"{low} … {high}"
+    axes.annotate(
+        text, (1, lane - 0.36), xycoords=("axes fraction", "data"), fontsize=_SMALL,
+        horizontalalignment="right", verticalalignment="center", alpha=0.8,
+    )  # fmt: skip
+
+
+def _shade(axes: "Axes", blocks: Sequence[int]) -> None:
+    """Every other block, or group of blocks, on darker ground."""
+    group = blocks_in_a_shade(blocks[-1] - blocks[0] + 1)
+    for start in range(blocks[0], blocks[-1] + 1, 2 * group):
+        end = min(start + group, blocks[-1] + 1)
+        axes.axvspan(start - 0.5, end - 0.5, color=INK, alpha=0.06, linewidth=0)
+
+
+def _colour(values: Values, arm: Arm) -> str:
+    return slot_colour(values.arms.index(arm))
+
+
+def _height(lanes: int) -> float:
+    return lanes * _LANE_PT + _AXIS_PT + _MARGIN_PT
+
+
+def _axes(figure: "Figure", *, left: float = _MARGIN_PT, bottom: float = _AXIS_PT) -> "Axes":
+    """The only axes of a figure, placed in points: the same for every font and language."""
+    height_pt = figure.get_size_inches()[1] * 72
+    inside = (WIDTH_PT - left - _MARGIN_PT, height_pt - bottom - _MARGIN_PT)
+    return figure.add_axes(
+        (left / WIDTH_PT, bottom / height_pt, inside[0] / WIDTH_PT, inside[1] / height_pt)
+    )
+
+
+def _lanes(figure: "Figure", values: Values, *, has_axis: bool = True) -> "Axes":
+    axes = _axes(figure)
+    _name_lanes(axes, values.shown)
+    if not has_axis:
+        axes.set_xticks([])
+        axes.spines["bottom"].set_visible(False)
+    return axes
+
+
+def _name_lanes(axes: "Axes", arms: Sequence[Arm]) -> None:
+    """Names stand above their lanes, at the left edge, where any length fits."""
+    axes.set_ylim(len(arms) - 0.48, -0.52)
+    axes.set_yticks([])
+    for lane, arm in enumerate(arms):
+        axes.annotate(
+            printable(subject(arm), limit=30), (0, lane - 0.36),
+            xycoords=("axes fraction", "data"), verticalalignment="center", fontsize=9,
+        )  # fmt: skip
 
 
 def _value_axis(
-    axes: "Axes", values: Sequence[float], unit: str, *, room_right: float = 1.0
+    axes: "Axes", low: float, high: float, unit: str, *, room_right: float = 0.0
 ) -> None:
-    """A logarithmic axis where the range needs one and zero does not forbid it."""
-    low, high = min(values), max(values)
-    if low > 0 and high / low > LINEAR_UP_TO:
+    """A logarithmic axis where the range needs one; *room_right* is a share of its length."""
+    if needs_log(low, high):
         axes.set_xscale("log")
         pad = (high / low) ** 0.05
-        axes.set_xlim(low / pad, high * pad * room_right)
-        _ticks(axes, _log_ticks(low / pad, high * pad, unit), unit)
+        axes.set_xlim(low / pad, high * pad * (high / low) ** room_right)
+        _ticks(axes, log_ticks(low / pad, high * pad, unit), unit)
         return
     pad = (high - low) * 0.08 or abs(high) * 0.08 or 1.0
-    axes.set_xlim(low - pad, high + pad)
-    _ticks(axes, _linear_ticks(low - pad, high + pad, unit), unit)
+    axes.set_xlim(low - pad, high + pad + (high - low) * room_right)
+    _ticks(axes, linear_ticks(low - pad, high + pad, unit, most=4), unit)
 
 
 def _ticks(axes: "Axes", ticks: Sequence[float], unit: str) -> None:
     axes.xaxis.minorticks_off()
-    labels = [re.sub(r"(\.\d*?)0+ ", r"\1 ", format_value(tick, unit)) for tick in ticks]
-    labels = [
-        label.replace(". ", " ") if tick else "0"
-        for tick, label in zip(ticks, labels, strict=True)
-    ]
-    axes.set_xticks(ticks, labels)
+    axes.set_xticks(ticks, [format_tick(tick, unit) for tick in ticks])
     axes.grid(axis="x")
-
-
-def _log_ticks(low: float, high: float, unit: str) -> list[float]:
-    """Powers of ten (of two for bytes), thinned to at most six; 1, 2, 5 where few would fit."""
-    base = 2 if unit == "bytes" else 10
-    powers = range(math.ceil(math.log(low, base)), math.floor(math.log(high, base)) + 1)
-    if base == 10 and len(powers) < 3:
-        steps = [
-            float(factor * 10**power)
-            for power in range(math.floor(math.log10(low)), math.ceil(math.log10(high)) + 1)
-            for factor in (1, 2, 5)
-        ]
-        return [step for step in steps if low <= step <= high]
-    return [float(base**power) for power in powers[:: math.ceil(len(powers) / 6) or 1]]
-
-
-def _linear_ticks(low: float, high: float, unit: str) -> list[float]:
-    """About five round steps; bytes are round in the unit they are shown in."""
-    scale = 1.0
-    if unit == "bytes" and high > 0:
-        scale = 1024.0 ** min(3, max(0, math.floor(math.log(high, 1024))))
-    span = (high - low) / scale
-    raw = span / 6
-    power = 10.0 ** math.floor(math.log10(raw))
-    step = next(factor * power for factor in (1, 2, 5, 10) if factor * power >= raw)
-    first = max(0, math.ceil(low / scale / step))
-    last = math.floor(high / scale / step)
-    return [index * step * scale for index in range(first, last + 1)]
-
-
-@contextmanager
-def _figure(height_inches: float) -> Iterator["Figure"]:
-    """A figure outside of pyplot: no global state, no display, nothing to close."""
-    import matplotlib as mpl  # noqa: PLC0415 - half a second that only a report should pay
-    from matplotlib.figure import Figure  # noqa: PLC0415 - as above
-
-    with mpl.rc_context():
-        mpl.rcdefaults()  # a user's matplotlibrc must not change a report's bytes
-        mpl.rcParams.update(_RC)
-        yield Figure(figsize=(WIDTH_INCHES, height_inches), layout="constrained")
-
-
-def _svg(figure: "Figure", name: str, title: str) -> str:
-    """The figure's svg element: no prologue, no network names, ids of its own, text as ink."""
-    buffer = io.StringIO()
-    nothing = dict.fromkeys(("Creator", "Date", "Format", "Type"))
-    with warnings.catch_warnings():
-        warnings.filterwarnings("ignore", message="Glyph")  # the reader's font draws the text
-        figure.savefig(buffer, format="svg", transparent=True, metadata=nothing)
-    svg = buffer.getvalue()
-    svg = svg[svg.index("<svg") :].strip()
-    svg = re.sub(r'\s(?:width|height)="[\d.]+pt"', "", svg, count=2)
-    svg = re.sub(r'\sxmlns(?::xlink)?="[^"]*"', "", svg)
-    svg = re.sub(r'id="([^"]+)"', rf'id="{name}-\1"', svg)
-    svg = re.sub(r'(href="#|url\(#)', rf"\g<1>{name}-", svg)
-    svg = svg.replace(INK, "currentColor")
-    label = f'<svg role="img" aria-labelledby="{name}-title"'
-    return svg.replace("<svg", label, 1).replace(
-        ">", f'><title id="{name}-title">{html.escape(title)}</title>', 1
-    )

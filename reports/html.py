@@ -1,67 +1,150 @@
-"""One offline page: verdicts first, then numbers, figures, doubts, provenance and the raw data.
+"""Offline pages: verdicts first, then comparison, figures, doubts, provenance and the raw data.
 
-The page loads nothing and runs nothing (its policy forbids both), and the same results give the
-same bytes. Everything from the run's files is a stranger's text: the template escapes it.
+A page loads nothing; its policy allows one script, by its hash, and no network. Without the
+script everything can be read, the theme and the baseline chosen and the data saved; the script
+adds sorting, filtering and a state in the address. The same results give the same bytes.
+Everything from the run's files is a stranger's text: the templates escape it.
 """
 
-import re
+import base64
+import hashlib
 import shlex
+from collections.abc import Sequence
+from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from benchmarks.results import RUN_FILE, SAMPLES_FILE, Results, Sample
+from benchmarks.results import Arm, Results, Run, Sample
 from benchmarks.stats import Verdict
-from benchmarks.strict_json import as_json
 from benchmarks.summary import Summary, counted
 from reports import figures, view
-from reports.style import VERDICT_MARKS, colours, subject
+from reports.compare import RunComparison
+from reports.compare_view import cell_lines, difference_table, forbidding
+from reports.downloads import downloads
+from reports.matrix import matrices
+from reports.style import VERDICT_MARKS, colours, dark_colours, subject
+from reports.thinning import MOST_MARKS
+from reports.validity import checks
 from reports.verdicts import Statement, accelerator_notes, statements
+from reports.words import ENGLISH, Words
 
 if TYPE_CHECKING:
     from jinja2 import Environment
 
 _TEMPLATES = Path(__file__).parent / "templates"
+_GLOSSARY = (
+    "block", "interval", "equivalent", "once", "inconclusive", "floor", "ecdf", "phase", "tcg",
+)  # fmt: skip
 
 
-def render(results: Results, summary: Summary) -> str:
-    """The whole page."""
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Figure:
+    """An svg element with its heading and what to know about it."""
+
+    svg: str
+    head: str
+    note: str
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class MetricPart:
+    """One metric on the page: its table, its figures, and every value if there are few."""
+
+    text: view.MetricTable
+    figures: tuple[Figure, ...]
+    values: view.Table | None
+    thinned: str
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class StartPart:
+    """Where a workload's start goes: figures and their table."""
+
+    workload: str
+    figures: tuple[Figure, ...]
+    table: view.Table
+
+
+def render(results: Results, summary: Summary, words: Words = ENGLISH) -> str:
+    """The whole page of a run."""
     run = results.run
-    said = statements(summary)
-    colour = colours(run.plan.backends)
+    said = statements(summary, words)
+    files, data_note = downloads(results, summary, words)
+    return _page(
+        "report.html.j2",
+        words,
+        run.plan.backends,
+        run=run,
+        summary=summary,
+        results=results,
+        headlines=_grouped(said, headline=True),
+        others=_grouped(said, headline=False),
+        notes=(*accelerator_notes(run, words), *view.warnings(results, summary, words)),
+        matrices=matrices(results, summary, words),
+        metrics=_metrics(results, summary, words),
+        starts=_starts(results, summary, words),
+        footprint=view.footprint_table(run, summary, words),
+        preparations=view.preparation_table(run, words),
+        checks=checks(results, summary, words),
+        floor_sentence=view.floor_sentence(summary.floors, words),
+        floors=view.floor_table(summary.floors, words),
+        inequalities=view.inequality_table(results, summary, words),
+        identities=view.identity_table(results, summary, words),
+        troubles=view.trouble_table(results, words),
+        skipped=view.skipped_table(run, words),
+        arms=view.arm_table(run, words),
+        machine=view.environment_table(run, words),
+        provenance=view.provenance_table(run, words),
+        command=shlex.join(run.command),
+        files=files,
+        data_note=data_note,
+        glossary=_GLOSSARY,
+    )
+
+
+def render_comparison(comparison: RunComparison, words: Words = ENGLISH) -> str:
+    """The page of two runs side by side."""
+    return _page(
+        "compare.html.j2",
+        words,
+        comparison.later.plan.backends,
+        comparison=comparison,
+        forbidding=forbidding(comparison, words),
+        differences=difference_table(comparison, words),
+        matrix=cell_lines(comparison, words),
+        notes=accelerator_notes(comparison.later, words),
+        runs=tuple(
+            (words(f"head.{name}"), view.provenance_table(run, words), shlex.join(run.command))
+            for name, run in (("earlier", comparison.earlier), ("later", comparison.later))
+        ),
+    )
+
+
+def _page(template: str, words: Words, shown: Sequence[Arm], **values: object) -> str:
+    script = (_TEMPLATES / "report.js").read_text(encoding="utf-8")
     return (
         _environment()
-        .get_template("report.html.j2")
+        .get_template(template)
         .render(
-            run=run,
-            summary=summary,
-            results=results,
-            headlines=_grouped(said, headline=True),
-            others=_grouped(said, headline=False),
-            marks=VERDICT_MARKS,
-            notes=accelerator_notes(run),
-            warnings=view.warnings(results, summary),
-            colours={
-                name: colour[arm.label]
-                for arm in run.plan.backends
-                for name in (arm.backend, subject(arm))
-            },
-            metrics=_with_figures(results, summary),
-            waterfalls=_waterfalls(results, summary),
-            floor_sentence=view.floor_sentence(summary.floors),
-            floors=view.floor_table(summary.floors),
-            inequalities=view.inequality_table(results, summary),
-            identities=view.identity_table(results, summary),
-            troubles=view.trouble_table(results),
-            skipped=view.skipped_table(run),
-            preparations=view.preparation_table(run),
-            arms=view.arm_table(run),
-            machine=view.environment_table(run),
-            provenance=view.provenance_table(run),
-            command=shlex.join(run.command),
-            record=_embedded(results),
-            files=(RUN_FILE, SAMPLES_FILE),
+            t=words,
+            script=script,
+            script_hash=base64.b64encode(hashlib.sha256(script.encode()).digest()).decode(),
+            marks={str(verdict): mark for verdict, mark in VERDICT_MARKS.items()},
+            **_looks(shown),
+            **values,
         )
     )
+
+
+def _looks(arms: Sequence[Arm]) -> dict[str, object]:
+    """The colours of each slot, and which subject or backend has which slot."""
+    light, dark = colours(arms), dark_colours(arms)
+    slots = {subject(arm): slot for slot, arm in enumerate(arms)}
+    for slot, arm in enumerate(arms):
+        slots.setdefault(arm.backend, slot)
+    pairs = [(light[arm.label], dark[arm.label]) for arm in arms]
+    subjects = tuple(map(subject, arms))
+    return {"palette": pairs, "slots": slots, "subjects": subjects}
 
 
 def _grouped(said: tuple[Statement, ...], *, headline: bool) -> list[tuple[str, list[Statement]]]:
@@ -72,44 +155,92 @@ def _grouped(said: tuple[Statement, ...], *, headline: bool) -> list[tuple[str, 
     return list(groups.items())
 
 
-def _with_figures(results: Results, summary: Summary) -> list[tuple[view.MetricTable, str | None]]:
-    used: list[Sample] = counted(results.samples)
-    arms = results.run.plan.backends
-    drawn = []
-    for index, table in enumerate(view.metric_tables(summary)):
-        svg = None
-        if Verdict.ONCE not in table.verdicts:  # a dot alone shows no spread
-            name = f"dots{index}"
-            svg = figures.dots(used, table.metric, table.workload, arms, name=name)
-        drawn.append((table, svg))
-    return drawn
+def _metrics(results: Results, summary: Summary, words: Words) -> list[MetricPart]:
+    places: dict[tuple[str, str], list[Sample]] = {}
+    for sample in counted(results.samples):
+        places.setdefault((sample.workload, sample.metric), []).append(sample)
+    parts = []
+    for index, text in enumerate(view.metric_tables(summary, words)):
+        mine = places.get((text.workload, text.metric.name), [])
+        parts.append(_metric(text, mine, results.run, f"m{index}", words))
+    return parts
 
 
-def _waterfalls(results: Results, summary: Summary) -> list[tuple[str, str, view.Table]]:
+def _metric(
+    text: view.MetricTable, mine: Sequence[Sample], run: Run, name: str, words: Words
+) -> MetricPart:
+    if Verdict.ONCE in text.verdicts:  # a dot alone shows no spread
+        return MetricPart(text=text, figures=(), values=None, thinned="")
+    values = figures.values_of(mine, run.plan.backends, title=text.title, unit=text.metric.unit)
+    own = "" if not values.shown or figures.is_on_one_axis(values) else "_own"
+    blocks = figures.blocks_in_a_shade(run.plan.blocks)
+    order_note = words("figure.order_note")
+    if blocks > 1:
+        order_note = f"{order_note} {words('figure.order_groups', count=blocks)}"
+    drawn = (
+        (figures.dots(values, name=f"{name}a", words=words), "dots", words("figure.dots_note")),
+        (
+            figures.distribution(values, name=f"{name}b", words=words),
+            "ecdf",
+            words(f"figure.ecdf{own}_note"),
+        ),
+        (figures.run_order(values, name=f"{name}c", words=words), "order", order_note),
+    )
+    thinned = ""
+    if values.most > MOST_MARKS:
+        thinned = words("figure.thinned", drawn=MOST_MARKS, count=values.most)
+    return MetricPart(
+        text=text,
+        figures=tuple(
+            Figure(svg=svg, head=words(f"figure.{kind}_head"), note=note)
+            for svg, kind, note in drawn
+            if svg is not None
+        ),
+        values=view.value_table(mine, text, run, words),
+        thinned=thinned,
+    )
+
+
+def _starts(results: Results, summary: Summary, words: Words) -> list[StartPart]:
     """For each workload that measures starting; if none does, for the first."""
     controls = {floor.control for floor in summary.floors}
     plan = results.run.plan
-    arms = [arm for arm in plan.backends if arm.label not in controls]
     seen = {phase.workload for phase in summary.phases}
     workloads = [workload for workload in plan.workloads if workload.name in seen]
     booting = [
-        workload
+        workload.name
         for workload in workloads
         if any(metric.name.startswith("boot.") for metric in workload.metrics)
     ]
+    parts = []
+    for index, workload in enumerate(booting or [each.name for each in workloads[:1]]):
+        drawn = _start_figures(summary, plan.backends, workload, f"w{index}", controls, words)
+        if drawn:
+            table = view.phase_table(summary, results, workload, words)
+            parts.append(StartPart(workload=workload, figures=drawn, table=table))
+    return parts
+
+
+def _start_figures(
+    summary: Summary,
+    arms: Sequence[Arm],
+    workload: str,
+    name: str,
+    controls: set[str],
+    words: Words,
+) -> tuple[Figure, ...]:
+    phases = [phase for phase in summary.phases if phase.label not in controls]
     drawn = []
-    for index, workload in enumerate(booting or workloads[:1]):
-        svg = figures.waterfall(summary.phases, arms, workload.name, name=f"waterfall{index}")
-        if svg is not None:
-            table = view.phase_table(summary, results, workload.name)
-            drawn.append((workload.name, svg, table))
-    return drawn
-
-
-def _embedded(results: Results) -> str:
-    """The run's record and samples as JSON that cannot end the element it stands in."""
-    text = as_json({"run": results.run, "samples": results.samples}).decode()
-    return re.sub("[<>&\u2028\u2029]", lambda char: f"\\u{ord(char[0]):04x}", text)
+    svg = figures.overview(phases, arms, workload, name=f"{name}o", words=words)
+    if svg is not None:
+        head, note = words("figure.overview_head"), words("figure.overview_note")
+        drawn.append(Figure(svg=svg, head=head, note=note))
+    for slot, arm in enumerate(arms):
+        one = figures.waterfall(phases, arms, arm, workload, name=f"{name}f{slot}", words=words)
+        if one is not None:
+            note = words("figure.waterfall_note")
+            drawn.append(Figure(svg=one, head=subject(arm), note=note))
+    return tuple(drawn)
 
 
 def _environment() -> "Environment":

@@ -5,17 +5,23 @@ Three significant digits: more would claim what no benchmark on a shared machine
 
 import math
 from collections.abc import Sequence
+from typing import TypeVar
 
-from benchmarks.results import Arm
+from benchmarks.results import Arm, Metric
 from benchmarks.stats import Interval, Verdict
+from reports.words import ENGLISH, Words
 
 _TIMES = ((1, "ns"), (1e3, "µs"), (1e6, "ms"), (1e9, "s"))
 _SIZES = ((1, "B"), (1024, "KiB"), (1024**2, "MiB"), (1024**3, "GiB"))
 
 _COLOURS = {"host": "#767676", "container": "#0072b2", "vm": "#d55e00"}
 _FURTHER_COLOURS = ("#009e73", "#cc79a7", "#8a6d00", "#7b5ea7")
+_DARK_COLOURS = {"host": "#a8b0b8", "container": "#5db3f0", "vm": "#ff9350"}
+_FURTHER_DARK_COLOURS = ("#3ccf9f", "#e79cc6", "#d8b742", "#b79be6")
 _MARKERS = {"host": "o", "container": "s", "vm": "D"}
 _FURTHER_MARKERS = ("^", "v", "P", "X")
+_DASHES = {"host": "solid", "container": "dashed", "vm": "dashdot"}
+_FURTHER_DASHES = ("dotted", "solid", "dashed", "dashdot")
 
 VERDICT_MARKS = {
     Verdict.HIGHER: "▲",
@@ -26,6 +32,24 @@ VERDICT_MARKS = {
     Verdict.UNDEFINED: "∅",
     Verdict.ONCE: "1",
 }
+NOTHING = "\N{EM DASH}"
+"""A gap: nothing was measured. Never zero."""
+
+_Look = TypeVar("_Look")
+
+
+def effect(metric: Metric, verdict: Verdict | None) -> str:
+    """Whom a verdict speaks for: ``better``, ``worse``, ``same``, ``unsure`` or ``none``."""
+    match verdict:
+        case Verdict.HIGHER | Verdict.LOWER:
+            is_more = verdict is Verdict.HIGHER
+            return "worse" if is_more == (metric.direction == "lower") else "better"
+        case Verdict.EQUIVALENT:
+            return "same"
+        case Verdict.INCONCLUSIVE | Verdict.TOO_FEW:
+            return "unsure"
+        case _:
+            return "none"
 
 
 def format_ns(value_ns: float) -> str:
@@ -47,19 +71,27 @@ def format_value(value: float, unit: str) -> str:
     return f"{_digits(value)} {unit}"
 
 
-def format_ratio(ratio: float) -> str:
+def format_tick(value: float, unit: str) -> str:
+    """A round value for an axis: ``5 ms``, not ``5.00 ms``."""
+    number, _, name = format_value(value, unit).partition(" ")
+    if "." in number:
+        number = number.rstrip("0").rstrip(".")
+    return f"{number} {name}" if value else "0"
+
+
+def format_ratio(ratio: float, words: Words = ENGLISH) -> str:
     """``8.03x``."""
-    return f"{_digits(ratio)}x"
+    return words("number.ratio", number=_digits(ratio))
 
 
-def format_interval(interval: Interval) -> str:
+def format_interval(interval: Interval, words: Words = ENGLISH) -> str:
     """``7.91-8.17``, with an en dash and as many decimals as tell the ends apart.
 
     An interval without width comes from samples that never vary: ``exactly 16.9``.
     """
     low, high = _digits(interval.low), _digits(interval.high)
     if interval.low == interval.high:
-        return f"exactly {low}"
+        return words("number.exactly", number=low)
     decimals = 3
     while low == high and decimals < 9:
         low, high = f"{interval.low:.{decimals}f}", f"{interval.high:.{decimals}f}"
@@ -75,6 +107,14 @@ def format_percent(share: float) -> str:
 def format_margin(margin: float) -> str:
     """``±10 %``: a factor of 1.1 either way."""
     return f"±{margin * 100:.3g} %"
+
+
+def title_of(metric: Metric, words: Words = ENGLISH) -> str:
+    """The run's own title; in other languages that of the catalogue, for metrics we know."""
+    key = f"metric.{metric.name}.title"
+    if words.language != ENGLISH.language and words.knows(key):
+        return words(key)
+    return metric.title
 
 
 def subject(arm: Arm) -> str:
@@ -96,14 +136,24 @@ def colours(arms: Sequence[Arm]) -> dict[str, str]:
     return _assigned(arms, _COLOURS, _FURTHER_COLOURS)
 
 
+def dark_colours(arms: Sequence[Arm]) -> dict[str, str]:
+    """Label -> a lighter colour of the same hue, for dark ground alone."""
+    return _assigned(arms, _DARK_COLOURS, _FURTHER_DARK_COLOURS)
+
+
 def markers(arms: Sequence[Arm]) -> dict[str, str]:
     """Label -> shape, so that colour never carries the meaning alone."""
     return _assigned(arms, _MARKERS, _FURTHER_MARKERS)
 
 
+def dashes(arms: Sequence[Arm]) -> dict[str, str]:
+    """Label -> kind of line, for the same reason."""
+    return _assigned(arms, _DASHES, _FURTHER_DASHES)
+
+
 def _assigned(
-    arms: Sequence[Arm], known: dict[str, str], further: Sequence[str]
-) -> dict[str, str]:
+    arms: Sequence[Arm], known: dict[str, _Look], further: Sequence[_Look]
+) -> dict[str, _Look]:
     """By backend, variants (``vm:restored``) included; what is not known takes turns."""
     strangers = list(dict.fromkeys(arm.backend for arm in arms if arm.backend not in known))
     turns = {name: further[index % len(further)] for index, name in enumerate(strangers)}

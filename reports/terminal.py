@@ -7,16 +7,29 @@ signs gets plain ones.
 
 import os
 import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
 from itertools import groupby
-from typing import TYPE_CHECKING, TextIO
+from typing import TYPE_CHECKING, Protocol, TextIO
 
 from benchmarks.results import Results
 from benchmarks.summary import Row, Summary
 from reports import view
-from reports.style import format_interval, format_ratio, format_value, printable, subject
+from reports.compare import RunComparison
+from reports.compare_view import comparison_table, forbidding
+from reports.style import (
+    NOTHING,
+    format_interval,
+    format_ratio,
+    format_value,
+    printable,
+    subject,
+)
 from reports.verdicts import accelerator_notes, verdict_word
+from reports.words import ENGLISH, Words
 
 if TYPE_CHECKING:
+    from rich.console import Console
     from rich.table import Table
 
 PLAIN_WIDTH = 100
@@ -27,23 +40,73 @@ _ASCII = str.maketrans(
 )
 
 
-def print_results(results: Results, summary: Summary, *, stream: TextIO | None = None) -> None:
+def print_results(
+    results: Results,
+    summary: Summary,
+    *,
+    stream: TextIO | None = None,
+    words: Words = ENGLISH,
+) -> None:
     """Print the summary to *stream*, standard output if None."""
+    with _console(stream if stream is not None else sys.stdout) as (console, told):
+        for part in _parts(results, summary, told, words, width=console.width):
+            console.print(part)
+
+
+def print_comparison(
+    comparison: RunComparison, *, stream: TextIO | None = None, words: Words = ENGLISH
+) -> None:
+    """Print what two runs share, do not share, and say of each other."""
+    from rich.table import Table  # noqa: PLC0415 - on use only
+
+    shown = comparison_table(comparison, words)
+    with _console(stream if stream is not None else sys.stdout) as (console, told):
+        lead = words(
+            "page.compare_lead", later=comparison.later.run, earlier=comparison.earlier.run
+        )
+        console.print(told(lead))
+        console.print(told(forbidding(comparison, words) or words("page.comparable"), 2000))
+        for each in comparison.differences:
+            console.print(told(f"  {each.what}: {each.earlier} / {each.later}", 200))
+        table = Table(box=None, padding=(0, 2, 0, 0), pad_edge=False)
+        for index, name in enumerate(shown.head[1:]):
+            numeric = index in (1, 2)
+            table.add_column(told(name), justify="right" if numeric else "left", overflow="fold")
+        for metric, rows in groupby(shown.rows, lambda row: row[0]):
+            table.add_row(told(metric), style="bold")
+            for row in rows:
+                table.add_row(*(told(cell, 60).replace(NOTHING, "-") for cell in row[1:]))
+        console.print(table)
+
+
+class _Told(Protocol):
+    def __call__(self, text: str, limit: int = 400) -> str:
+        """The text as this console can show it: on one line, steering nothing."""
+
+
+@contextmanager
+def _console(out: TextIO) -> "Iterator[tuple[Console, _Told]]":
+    """A console on *out*, and what makes a stranger's text fit for it."""
     from rich.console import Console  # noqa: PLC0415 - on use only
 
-    out = stream if stream is not None else sys.stdout
     is_plain = not out.isatty()
-    console = Console(
-        file=out,
-        width=PLAIN_WIDTH if is_plain else _width(out),
-        no_color=is_plain,
-        highlight=False,
-        markup=False,
-        emoji=False,
-    )
     can_encode = "utf" in (getattr(out, "encoding", None) or "utf-8").lower()
-    for part in _parts(results, summary, has_unicode=can_encode, width=console.width):
-        console.print(part)
+
+    def told(text: str, limit: int = 400) -> str:
+        clean = printable(text, limit=limit)
+        return clean if can_encode else clean.translate(_ASCII).encode("ascii", "replace").decode()
+
+    yield (
+        Console(
+            file=out,
+            width=PLAIN_WIDTH if is_plain else _width(out),
+            no_color=is_plain,
+            highlight=False,
+            markup=False,
+            emoji=False,
+        ),
+        told,
+    )
 
 
 def _width(terminal: TextIO) -> int:
@@ -52,71 +115,67 @@ def _width(terminal: TextIO) -> int:
 
 
 def _parts(
-    results: Results, summary: Summary, *, has_unicode: bool, width: int
+    results: Results, summary: Summary, told: _Told, words: Words, *, width: int
 ) -> "list[Table | str]":
-    def told(text: str, limit: int = 400) -> str:
-        clean = printable(text, limit=limit)
-        return (
-            clean if has_unicode else clean.translate(_ASCII).encode("ascii", "replace").decode()
-        )
-
     skips = [
-        f"Skipped {skip.backend}: {skip.reason}. To have it: {skip.remedy}"
+        words("terminal.skipped", backend=skip.backend, reason=skip.reason, remedy=skip.remedy)
         for skip in results.run.skipped
     ]
     lines = [
-        view.floor_sentence(summary.floors),
-        *view.warnings(results, summary),
-        *accelerator_notes(results.run),
+        view.floor_sentence(summary.floors, words),
+        *view.warnings(results, summary, words),
+        *accelerator_notes(results.run, words),
         *skips,
     ]
-    table = _table(summary, is_wide=width >= WIDE)
+    table = _table(summary, words, is_wide=width >= WIDE)
     for (workload, metric), rows in groupby(summary.rows, lambda row: (row.workload, row.metric)):
         places = {row.workload for row in summary.rows if row.metric.name == metric.name}
         name = f"{metric.name} ({workload})" if len(places) > 1 else metric.name
         table.add_row(told(name, limit=40), style="bold")
         for row in rows:
-            table.add_row(*(told(cell, limit=60) for cell in _cells(row, summary.baseline)))
-    table.title = told(f"{results.run.suite}, run {results.run.run}")
+            cells = _cells(row, summary.baseline, words)
+            table.add_row(*(told(cell, limit=60) for cell in cells))
+    table.title = told(words("terminal.heading", suite=results.run.suite, run=results.run.run))
     return [table, *(told(line) for line in lines)]
 
 
-def _table(summary: Summary, *, is_wide: bool) -> "Table":
+def _table(summary: Summary, words: Words, *, is_wide: bool) -> "Table":
     from rich.table import Table  # noqa: PLC0415 - on use only
 
     against = next(subject(row.arm) for row in summary.rows if row.arm.label == summary.baseline)
     table = Table(box=None, title_justify="left", padding=(0, 2, 0, 0), pad_edge=False)
     table.add_column("", overflow="fold", min_width=17 if is_wide else None)
-    table.add_column("median", justify="right", no_wrap=True)
+    table.add_column(words("column.median"), justify="right", no_wrap=True)
     table.add_column(
-        f"ratio to {printable(against, limit=16)}",
+        words("column.ratio", base=printable(against, limit=16)),
         overflow="fold",
         min_width=19 if is_wide else None,
     )
-    table.add_column("verdict", overflow="fold")
+    table.add_column(words("column.verdict"), overflow="fold")
     table.add_column("n", justify="right", no_wrap=True)
-    table.add_column("without value", overflow="fold")
+    table.add_column(words("column.without"), overflow="fold")
     return table
 
 
-def _cells(row: Row, baseline: str) -> tuple[str, ...]:
+def _cells(row: Row, baseline: str, words: Words) -> tuple[str, ...]:
+    compared = row.comparison
     return (
         f"  {subject(row.arm)}",
         format_value(row.spread.median, row.metric.unit) if row.spread else "-",
-        _ratio(row, baseline),
-        verdict_word(row.metric, row.comparison) if row.comparison else "-",
+        _ratio(row, baseline, words),
+        verdict_word(row.metric, compared.verdict, compared.margin, words) if compared else "-",
         str(row.spread.n if row.spread else 0),
-        view.troubles_of(row).replace(view.NONE, "-"),
+        view.troubles_of(row, words).replace(NOTHING, "-"),
     )
 
 
-def _ratio(row: Row, baseline: str) -> str:
+def _ratio(row: Row, baseline: str, words: Words) -> str:
     if row.arm.label == baseline:
-        return "baseline"
+        return words("word.baseline")
     if row.comparison is None:
         return "-"
     ratio = row.comparison.ratio
     if ratio is None:
         return "-"
-    interval = f" [{format_interval(ratio.ci95)}]" if ratio.ci95 else ""
-    return format_ratio(ratio.estimate) + interval
+    interval = f" [{format_interval(ratio.ci95, words)}]" if ratio.ci95 else ""
+    return format_ratio(ratio.estimate, words) + interval

@@ -11,30 +11,18 @@ from benchmarks.results import Metric, Run
 from benchmarks.stats import MIN_BLOCKS, Interval, Ratio, Verdict
 from benchmarks.summary import Comparison, Row, Summary
 from reports.style import (
+    effect,
     format_interval,
     format_margin,
     format_ratio,
     format_value,
     subject,
+    title_of,
 )
+from reports.words import ENGLISH, Words
 
 HEADLINES = ("boot.first_output", "memory.pss", "disk.instance", "cpu.")
 """Metrics (or families) whose sentences open a report; the others follow on request."""
-
-_TIMES = {
-    "boot.first_output": ("reaches its first output", "later", "earlier"),
-    "boot.exit": ("ends", "later", "earlier"),
-    "boot.teardown": ("is torn down", "slower", "faster"),
-    "cpu.sha256": ("computes SHA-256 sums", "slower", "faster"),
-}
-_AMOUNTS = {
-    "memory.pss": ("the memory (PSS) of", ""),
-    "memory.uss": ("the private memory (USS) of", ""),
-    "memory.cgroup": ("the cgroup memory of", ""),
-    "memory.instrument": ("the memory of the instrument of", ""),
-    "disk.image": ("the disk space of", " for its first instance"),
-    "disk.instance": ("the disk space of", " for each further instance"),
-}
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -45,6 +33,9 @@ class Statement:
     title: str
     text: str
     verdict: Verdict | None
+    subject: str
+    amount: str
+    effect: str
 
     @property
     def is_headline(self) -> bool:
@@ -52,115 +43,116 @@ class Statement:
         return self.metric.startswith(HEADLINES)
 
 
-def statements(summary: Summary) -> tuple[Statement, ...]:
+def statements(summary: Summary, words: Words = ENGLISH) -> tuple[Statement, ...]:
     """One for each metric and label, the baseline and its A/A control left out."""
     controls = {floor.control for floor in summary.floors}
     subjects = {row.arm.label: subject(row.arm) for row in summary.rows}
     return tuple(
         Statement(
             metric=row.metric.name,
-            title=row.metric.title,
-            text=_sentence(row, subjects[summary.baseline]),
+            title=title_of(row.metric, words),
+            text=_sentence(row, subjects[summary.baseline], words),
             verdict=row.comparison.verdict if row.comparison else None,
+            subject=subject(row.arm),
+            amount=amount(row.metric, row.comparison, words),
+            effect=effect(row.metric, row.comparison.verdict if row.comparison else None),
         )
         for row in summary.rows
         if row.arm.label != summary.baseline and row.arm.label not in controls
     )
 
 
-def accelerator_notes(run: Run) -> tuple[str, ...]:
+def accelerator_notes(run: Run, words: Words = ENGLISH) -> tuple[str, ...]:
     """What a reader must know about emulated processors before reading any number."""
     notes = []
     for arm in run.plan.backends:
         if arm.accelerator == "tcg":
             probed = run.accelerators.get(arm.backend)
             because = f" {probed.sentence}" if probed else ""
-            notes.append(
-                f"{subject(arm)} emulates the guest's processor in software (TCG). Its numbers "
-                "say what emulation costs on this machine; they say nothing about a virtual "
-                f"machine on KVM.{because}"
-            )
+            notes.append(words("note.tcg", who=subject(arm)) + because)
     return tuple(notes)
 
 
-def verdict_word(metric: Metric, comparison: Comparison) -> str:
+def amount(metric: Metric, comparison: Comparison | None, words: Words = ENGLISH) -> str:
+    """The comparison in one number: ``8.03x``, or the difference where there is no ratio."""
+    if comparison is None:
+        return words("number.none")
+    if comparison.ratio is not None:
+        return format_ratio(comparison.ratio.estimate, words)
+    sign = "+" if comparison.difference >= 0 else "-"
+    return f"{sign}{format_value(abs(comparison.difference), metric.unit)}"
+
+
+def verdict_word(metric: Metric, verdict: Verdict, margin: float, words: Words = ENGLISH) -> str:
     """The verdict for a table: ``slower``, ``larger``, ``within ±10 %``, ``inconclusive``."""
-    verdict = comparison.verdict
     if verdict is Verdict.EQUIVALENT:
-        return f"within {format_margin(comparison.margin)}"
+        return words("verdict.within", margin=format_margin(margin))
     if verdict not in (Verdict.HIGHER, Verdict.LOWER):
-        return str(verdict)
-    higher = verdict is Verdict.HIGHER
-    if metric.unit == "ns":
-        return "slower" if higher else "faster"
-    if metric.unit == "bytes":
-        return "larger" if higher else "smaller"
-    return "higher" if higher else "lower"
+        return words(f"verdict.{verdict.name.lower()}")
+    side = verdict.name.lower()
+    return words.first(f"verdict.{side}_{metric.unit}", f"verdict.{side}")
 
 
-def _sentence(row: Row, base: str) -> str:
-    who = subject(row.arm)
+def _sentence(row: Row, base: str, words: Words) -> str:
+    who, title = subject(row.arm), title_of(row.metric, words)
     if row.comparison is None:
-        return f"{row.metric.title}: nothing to compare, {_gap(row, who, base)}."
+        return words("said.gap", title=title, why=_gap(row, who, base, words))
     if row.comparison.ratio is None:
-        return _without_ratio(row, row.comparison, who, base)
-    return _with_ratio(row.metric, row.comparison, row.comparison.ratio, who, base)
+        return _without_ratio(row, row.comparison, who, base, words)
+    return _with_ratio(row.metric, row.comparison, row.comparison.ratio, (who, base), words)
 
 
-def _gap(row: Row, who: str, base: str) -> str:
+def _gap(row: Row, who: str, base: str, words: Words) -> str:
     if row.spread is not None:
-        return f"{base} gave no value"
+        return words("said.no_value", who=base)
     counts = row.counts
-    causes = (
-        (counts.failed, "failed"),
-        (counts.timeout, "timed out"),
-        (counts.skipped, "skipped"),
+    causes = (("failed", counts.failed), ("timeout", counts.timeout), ("skipped", counts.skipped))
+    told = ", ".join(words(f"count.{cause}", count=count) for cause, count in causes if count)
+    return words("said.no_value", who=who) + (f" ({told})" if told else "")
+
+
+def _without_ratio(row: Row, comparison: Comparison, who: str, base: str, words: Words) -> str:
+    side = (comparison.difference > 0) - (comparison.difference < 0)
+    return words(
+        f"said.difference.{('equal', 'above', 'below')[side]}",
+        title=title_of(row.metric, words),
+        who=who,
+        base=base,
+        amount=format_value(abs(comparison.difference), row.metric.unit),
     )
-    told = ", ".join(f"{count} {cause}" for count, cause in causes if count)
-    return f"{who} gave no value" + (f" ({told})" if told else "")
 
 
-def _without_ratio(row: Row, comparison: Comparison, who: str, base: str) -> str:
-    amount = format_value(abs(comparison.difference), row.metric.unit)
-    if comparison.difference == 0:
-        said = f"{who} and {base} have the same median"
-    else:
-        side = "above" if comparison.difference > 0 else "below"
-        said = f"the median of {who} is {amount} {side} that of {base}"
-    return f"{row.metric.title}: {said}; no ratio is taken where a value is zero."
-
-
-def _with_ratio(metric: Metric, comparison: Comparison, ratio: Ratio, who: str, base: str) -> str:
-    blocks = f"{ratio.blocks} block" + ("s" if ratio.blocks != 1 else "")
+def _with_ratio(
+    metric: Metric, comparison: Comparison, ratio: Ratio, pair: tuple[str, str], words: Words
+) -> str:
+    who, base = pair
+    told = {
+        "title": title_of(metric, words),
+        "who": who,
+        "base": base,
+        "ratio": format_ratio(ratio.estimate, words),
+        "blocks": blocks_in(ratio.blocks, words),
+    }
     if comparison.verdict is Verdict.ONCE:
-        return (
-            f"{metric.title}: {who} is at {format_ratio(ratio.estimate)} of {base}; "
-            "measured once, so there is no interval."
-        )
+        return words("said.once", **told)
     if ratio.ci95 is None or ratio.ci90 is None:
-        return (
-            f"{metric.title}: n too small. {who} is at {format_ratio(ratio.estimate)} of {base} "
-            f"over {blocks}; an interval needs {MIN_BLOCKS}."
-        )
+        return words("said.too_few", needed=MIN_BLOCKS, **told)
     if comparison.verdict is Verdict.EQUIVALENT:
-        return (
-            f"{metric.title}: {who} and {base} are equivalent within "
-            f"{format_margin(comparison.margin)} "
-            f"(90 % CI {format_interval(ratio.ci90)}; {blocks})."
-        )
+        margin, inside = format_margin(comparison.margin), format_interval(ratio.ci90, words)
+        return words("said.equivalent", margin=margin, interval=inside, **told)
     if comparison.verdict is Verdict.INCONCLUSIVE:
-        evidence = f"95 % CI {format_interval(ratio.ci95)}; {blocks}"
         more = comparison.more_blocks
-        needs = f"; about {more} more blocks could settle it" if more else ""
-        return (
-            f"{metric.title}: inconclusive, {who} is at {format_ratio(ratio.estimate)} of {base} "
-            f"({evidence}{needs})."
-        )
-    told = _as_told(metric, ratio.estimate, ratio.ci95)
-    return (
-        f"{_difference(metric, ratio.estimate, who, base)} "
-        f"(95 % CI {format_interval(told)}; {blocks})."
-    )
+        needs = words("said.more_blocks", more=more) if more else ""
+        across = format_interval(ratio.ci95, words)
+        return words("said.inconclusive", interval=across, needs=needs, **told)
+    interval = format_interval(_as_told(metric, ratio.estimate, ratio.ci95), words)
+    difference = _difference(metric, ratio.estimate, pair, words)
+    return words("said.decided", difference=difference, interval=interval, blocks=told["blocks"])
+
+
+def blocks_in(count: int, words: Words = ENGLISH) -> str:
+    """``1 block``, ``10 blocks``."""
+    return words("count.block" if count == 1 else "count.blocks", count=count)
 
 
 def _as_told(metric: Metric, estimate: float, interval: Interval) -> Interval:
@@ -170,13 +162,16 @@ def _as_told(metric: Metric, estimate: float, interval: Interval) -> Interval:
     return interval
 
 
-def _difference(metric: Metric, estimate: float, who: str, base: str) -> str:
-    if metric.name in _AMOUNTS:
-        what, purpose = _AMOUNTS[metric.name]
-        return f"{who} takes {format_ratio(estimate)} {what} {base}{purpose}"
-    if metric.unit != "ns":
-        return f"{metric.title}: {who} gives {format_ratio(estimate)} that of {base}"
-    told, more, less = _TIMES.get(metric.name, (f"does “{metric.title}”", "slower", "faster"))
-    if estimate < 1:
-        return f"{who} {told} {format_ratio(1 / estimate)} {less} than {base}"
-    return f"{who} {told} {format_ratio(estimate)} {more} than {base}"
+def _difference(metric: Metric, estimate: float, pair: tuple[str, str], words: Words) -> str:
+    side = "more"
+    if metric.unit == "ns" and estimate < 1:
+        side, estimate = "less", 1 / estimate
+    kind = f"said.time.{side}" if metric.unit == "ns" else "said.amount.more"
+    return words.first(
+        f"said.{metric.name}.{side}",
+        kind,
+        title=title_of(metric, words),
+        who=pair[0],
+        base=pair[1],
+        ratio=format_ratio(estimate, words),
+    )

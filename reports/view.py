@@ -12,6 +12,7 @@ from benchmarks.results import Metric, Results, Run, Sample
 from benchmarks.stats import MIN_BLOCKS, Verdict, margin_of
 from benchmarks.summary import Floor, Row, Summary
 from reports.style import (
+    NOTHING,
     VERDICT_MARKS,
     format_bytes,
     format_interval,
@@ -21,12 +22,18 @@ from reports.style import (
     format_ratio,
     format_value,
     subject,
+    title_of,
 )
-from reports.verdicts import verdict_word
+from reports.validity import checks
+from reports.verdicts import amount, verdict_word
+from reports.words import ENGLISH, Words
 
 MAX_TROUBLES = 40
-NONE = "\N{EM DASH}"
-"""A gap: nothing was measured. Never zero."""
+MAX_VALUES = 24
+"""Blocks up to which every value stands in a table; beyond, they are in the downloads."""
+FOOTPRINT = ("memory.pss", "memory.uss", "memory.cgroup", "memory.instrument", "disk.image",
+             "disk.instance")  # fmt: skip
+"""What an instance occupies, definition by definition, in the order of the columns."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -44,121 +51,198 @@ class MetricTable:
 
     workload: str
     metric: Metric
+    title: str
     definition: str
+    why: str
     table: Table
     verdicts: tuple[Verdict | None, ...]
 
 
-def metric_tables(summary: Summary) -> tuple[MetricTable, ...]:
+def metric_tables(summary: Summary, words: Words = ENGLISH) -> tuple[MetricTable, ...]:
     """The report's main tables, in the order of the plan."""
     groups: dict[tuple[str, str], list[Row]] = {}
     for row in summary.rows:
         groups.setdefault((row.workload, row.metric.name), []).append(row)
-    return tuple(_metric_table(rows, summary.baseline) for rows in groups.values())
+    return tuple(_metric_table(rows, summary.baseline, words) for rows in groups.values())
 
 
-def _metric_table(rows: Sequence[Row], baseline: str) -> MetricTable:
+def _metric_table(rows: Sequence[Row], baseline: str, words: Words) -> MetricTable:
     metric = rows[0].metric
-    better = "lower is better" if metric.direction == "lower" else "higher is better"
-    events = f"from {metric.start} to {metric.stop}" if metric.start and metric.stop else ""
-    definition = "; ".join(part for part in (events, better, metric.method) if part)
+    title = title_of(metric, words)
+    events = ""
+    if metric.start and metric.stop:
+        events = words("definition.events", start=metric.start, stop=metric.stop)
+    better = words(f"definition.{metric.direction}")
     against = next((subject(row.arm) for row in rows if row.arm.label == baseline), baseline)
-    head = ("Subject", "Median", f"Ratio to {against}", "95 % CI", "Verdict")
+    family = metric.name.partition(".")[0]
+    why = next((key for key in (f"metric.{metric.name}.why", f"family.{family}.why")
+                if words.knows(key)), None)  # fmt: skip
     return MetricTable(
         workload=rows[0].workload,
         metric=metric,
-        definition=definition,
+        title=title,
+        definition="; ".join(part for part in (events, better, metric.method) if part),
+        why=words(why) if why else "",
         table=Table(
-            caption=f"{metric.title} ({metric.name}), workload {rows[0].workload}",
-            head=(*head, "p5 to p95", "n", "Without value"),
-            rows=tuple(_cells(row, baseline) for row in rows),
+            caption=words(
+                "caption.metric", title=title, metric=metric.name, workload=rows[0].workload
+            ),
+            head=(
+                words("head.subject"),
+                words("head.median"),
+                words("head.ratio_to", base=against),
+                words("head.interval"),
+                words("head.verdict"),
+                words("head.scatter"),
+                words("head.n"),
+                words("head.without"),
+            ),
+            rows=tuple(_cells(row, baseline, words) for row in rows),
         ),
         verdicts=tuple(row.comparison.verdict if row.comparison else None for row in rows),
     )
 
 
-def _cells(row: Row, baseline: str) -> tuple[str, ...]:
+def _cells(row: Row, baseline: str, words: Words) -> tuple[str, ...]:
     unit = row.metric.unit
-    median = scatter = NONE
+    median = scatter = NOTHING
     if row.spread is not None:
         median = format_value(row.spread.median, unit)
-        ends = f"{format_value(row.spread.p5, unit)} to {format_value(row.spread.p95, unit)}"
-        scatter = "constant" if row.spread.constant else ends
-        scatter = scatter if row.spread.n > 1 else NONE
+        ends = (format_value(row.spread.p5, unit), format_value(row.spread.p95, unit))
+        scatter = words("number.from_to", low=ends[0], high=ends[1])
+        scatter = words("number.constant") if row.spread.constant else scatter
+        scatter = scatter if row.spread.n > 1 else NOTHING
     n = str(row.spread.n if row.spread else 0)
-    return (subject(row.arm), median, *_compared(row, baseline), scatter, n, troubles_of(row))
+    compared = _compared(row, baseline, words)
+    return (subject(row.arm), median, *compared, scatter, n, troubles_of(row, words))
 
 
-def _compared(row: Row, baseline: str) -> tuple[str, str, str]:
+def _compared(row: Row, baseline: str, words: Words) -> tuple[str, str, str]:
     if row.arm.label == baseline:
-        return "baseline", NONE, NONE
+        return words("word.baseline"), NOTHING, NOTHING
     if row.comparison is None:
-        return NONE, NONE, NONE
+        return NOTHING, NOTHING, NOTHING
     verdict = row.comparison.verdict
-    word = f"{VERDICT_MARKS[verdict]} {verdict_word(row.metric, row.comparison)}"
+    told = verdict_word(row.metric, verdict, row.comparison.margin, words)
+    word = f"{VERDICT_MARKS[verdict]} {told}"
     ratio = row.comparison.ratio
-    if ratio is None:
-        sign = "+" if row.comparison.difference >= 0 else "-"
-        amount = format_value(abs(row.comparison.difference), row.metric.unit)
-        return f"{sign}{amount}", NONE, word
-    interval = format_interval(ratio.ci95) if ratio.ci95 else NONE
-    return format_ratio(ratio.estimate), interval, word
+    interval = format_interval(ratio.ci95, words) if ratio and ratio.ci95 else NOTHING
+    return amount(row.metric, row.comparison, words), interval, word
 
 
-def troubles_of(row: Row) -> str:
-    """``1 failed, 2 timeouts``; a dash if every block gave its value at once."""
+def troubles_of(row: Row, words: Words = ENGLISH) -> str:
+    """``1 failed, 2 timed out``; a dash if every block gave its value at once."""
     counts = row.counts
     told = (
-        (counts.failed, "failed"),
-        (counts.timeout, "timed out"),
-        (counts.skipped, "skipped"),
-        (counts.retries, "retried"),
-        (counts.missing_blocks, "missing"),
+        ("failed", counts.failed),
+        ("timeout", counts.timeout),
+        ("skipped", counts.skipped),
+        ("retried", counts.retries),
+        ("missing", counts.missing_blocks),
     )
-    return ", ".join(f"{count} {what}" for count, what in told if count) or NONE
+    return ", ".join(words(f"count.{what}", count=count) for what, count in told if count) or (
+        NOTHING
+    )
 
 
-def floor_sentence(floors: Sequence[Floor]) -> str:
+def value_table(
+    samples: Iterable[Sample], metric: MetricTable, run: Run, words: Words = ENGLISH
+) -> Table | None:
+    """Every counted value behind a metric's figures, a row for each block; None if too many."""
+    by_block: dict[int, dict[str, str]] = {}
+    for sample in samples:
+        if (sample.workload, sample.metric) == (metric.workload, metric.metric.name):
+            text = NOTHING if sample.value is None else format_value(sample.value, sample.unit)
+            by_block.setdefault(sample.block, {})[sample.label] = text
+    if not by_block or len(by_block) > MAX_VALUES:
+        return None
+    arms = run.plan.backends
+    return Table(
+        caption=words("caption.values", title=metric.title, workload=metric.workload),
+        head=(words("head.block"), *(subject(arm) for arm in arms)),
+        rows=tuple(
+            (str(block), *(values.get(arm.label, NOTHING) for arm in arms))
+            for block, values in sorted(by_block.items())
+        ),
+    )
+
+
+def footprint_table(run: Run, summary: Summary, words: Words = ENGLISH) -> Table:
+    """Memory and disk of each label by every definition, side by side: medians."""
+    cells: dict[str, dict[str, str]] = {}
+    for row in summary.rows:
+        if row.metric.name in FOOTPRINT and row.spread is not None:
+            shown = format_value(row.spread.median, row.metric.unit)
+            cells.setdefault(row.metric.name, {}).setdefault(row.arm.label, shown)
+    measured = {label for values in cells.values() for label in values}
+    names = [name for name in FOOTPRINT if name in cells]
+    return Table(
+        caption=words("caption.footprint"),
+        head=(words("head.subject"), *(words(f"metric.{name}.short") for name in names)),
+        rows=tuple(
+            (subject(arm), *(cells[name].get(arm.label, NOTHING) for name in names))
+            for arm in run.plan.backends
+            if arm.label in measured
+        ),
+    )
+
+
+def check_table(results: Results, summary: Summary, words: Words = ENGLISH) -> Table:
+    """The validity checks as text."""
+    return Table(
+        caption=words("caption.checks"),
+        head=tuple(words(f"head.{name}") for name in ("check", "result", "seen", "effect")),
+        rows=tuple(
+            (check.title, words(f"state.{check.state}"), check.seen, check.effect)
+            for check in checks(results, summary, words)
+        ),
+    )
+
+
+def floor_sentence(floors: Sequence[Floor], words: Words = ENGLISH) -> str:
     """The noise floor in one line, worst metric first."""
     known = [floor for floor in floors if floor.floor is not None]
     if not known:
-        return (
-            "Noise floor: unknown. It needs an A/A control (a label such as host') "
-            f"and at least {MIN_BLOCKS} blocks."
-        )
+        return words("floor.unknown", needed=MIN_BLOCKS)
     known.sort(key=lambda floor: -(floor.floor or 0))
     told = ", ".join(f"{each.metric.name} {format_percent(each.floor or 0)}" for each in known)
-    return f"Noise floor ({known[0].twin} against itself): {told}."
+    return words("floor.known", twin=known[0].twin, metrics=told)
 
 
-def floor_table(floors: Sequence[Floor]) -> Table:
+def floor_table(floors: Sequence[Floor], words: Words = ENGLISH) -> Table:
     """The A/A control, metric by metric."""
     rows = []
     for floor in floors:
         ratio = floor.ratio
+        known = format_percent(floor.floor) if floor.floor is not None else words("word.unknown")
         rows.append(
             (
                 f"{floor.metric.name} ({floor.workload})",
-                format_ratio(ratio.estimate) if ratio else NONE,
-                format_interval(ratio.ci95) if ratio and ratio.ci95 else NONE,
-                format_percent(floor.floor) if floor.floor is not None else "unknown",
+                format_ratio(ratio.estimate, words) if ratio else NOTHING,
+                format_interval(ratio.ci95, words) if ratio and ratio.ci95 else NOTHING,
+                known,
             )
         )
     return Table(
-        caption="A/A control: the same backend measured twice as if it were two",
-        head=("Metric", "Ratio", "95 % CI", "Noise floor"),
+        caption=words("caption.floors"),
+        head=tuple(words(f"head.{name}") for name in ("metric", "ratio", "interval", "floor")),
         rows=tuple(rows),
     )
 
 
-def phase_table(summary: Summary, results: Results, workload: str) -> Table:
+def phase_table(
+    summary: Summary, results: Results, workload: str, words: Words = ENGLISH
+) -> Table:
     """The waterfall's numbers."""
     subjects = {arm.label: subject(arm) for arm in results.run.plan.backends}
     mine = [phase for phase in summary.phases if phase.workload == workload]
     mine.sort(key=lambda phase: (list(subjects).index(phase.label), phase.spread.median))
     return Table(
-        caption=f"Phases of workload {workload}, since the request",
-        head=("Subject", "Phase", "Median", "p5", "p95", "n"),
+        caption=words("caption.phases", workload=workload),
+        head=(
+            *(words(f"head.{name}") for name in ("subject", "phase", "median")),
+            *("p5", "p95", words("head.n")),
+        ),
         rows=tuple(
             (
                 subjects[phase.label],
@@ -173,32 +257,28 @@ def phase_table(summary: Summary, results: Results, workload: str) -> Table:
     )
 
 
-def warnings(results: Results, summary: Summary) -> tuple[str, ...]:
+def warnings(results: Results, summary: Summary, words: Words = ENGLISH) -> tuple[str, ...]:
     """What limits the whole run: read before any number."""
     run = results.run
     found = []
     if run.outcome != "complete":
-        found.append(f"This run is not complete (outcome: {run.outcome}).")
+        found.append(words("warning.outcome", outcome=run.outcome))
     if results.torn is not None:
-        found.append(f"The journal was cut by a crash: {results.torn}.")
+        found.append(words("warning.torn", torn=results.torn))
     if run.plan.blocks < MIN_BLOCKS:
-        found.append(
-            f"{run.plan.blocks} blocks were planned; below {MIN_BLOCKS} no interval is claimed."
-        )
+        found.append(words("warning.blocks", count=run.plan.blocks, needed=MIN_BLOCKS))
     if not summary.floors:
-        found.append("There was no A/A control, so the noise floor of this machine is unknown.")
+        found.append(words("warning.no_control"))
     if wide := _widened(summary):
-        found.append(
-            "This machine was too noisy for the margins fixed before measuring; twice the noise "
-            f"floor took their place: {wide}."
-        )
+        found.append(words("warning.wide", metrics=wide))
+    apart: dict[tuple[str, str], list[str]] = {}
+    for floor in summary.floors:
+        ends = floor.ratio.ci95 if floor.ratio else None
+        if ends and not ends.low <= 1 <= ends.high:
+            apart.setdefault((floor.control, floor.twin), []).append(floor.metric.name)
     found += [
-        f"{floor.control} differs from {floor.twin} in {floor.metric.name} although they are the "
-        "same: something other than isolation moved this metric."
-        for floor in summary.floors
-        if floor.ratio
-        and floor.ratio.ci95
-        and not floor.ratio.ci95.low <= 1 <= floor.ratio.ci95.high
+        words("warning.apart", control=control, twin=twin, metrics=", ".join(metrics))
+        for (control, twin), metrics in apart.items()
     ]
     return tuple(found)
 
@@ -213,24 +293,24 @@ def _widened(summary: Summary) -> str:
     return ", ".join(f"{name} {format_margin(margin)}" for name, margin in wide.items())
 
 
-def inequality_table(results: Results, summary: Summary) -> Table:
+def inequality_table(results: Results, summary: Summary, words: Words = ENGLISH) -> Table:
     """Facts that should agree between the labels and do not, equal workloads together."""
     subjects = {arm.label: subject(arm) for arm in results.run.plan.backends}
     rows: dict[tuple[str, str], list[str]] = {}
     for unequal in summary.inequalities:
         told = "; ".join(
-            f"{subjects[each.label]}: {_facts(unequal.fact, each.values)}"
+            f"{subjects[each.label]}: {_facts(unequal.fact, each.values, words)}"
             for each in unequal.values
         )
         rows.setdefault((unequal.fact, told), []).append(unequal.workload)
     return Table(
-        caption="Not like with like: these should be the same on every label",
-        head=("Fact", "Values", "Workloads"),
+        caption=words("caption.unequal"),
+        head=tuple(words(f"head.{name}") for name in ("fact", "values", "workloads")),
         rows=tuple((fact, told, ", ".join(names)) for (fact, told), names in rows.items()),
     )
 
 
-def identity_table(results: Results, summary: Summary) -> Table:
+def identity_table(results: Results, summary: Summary, words: Words = ENGLISH) -> Table:
     """What each label's instances found when they looked around, all workloads together."""
     arms = results.run.plan.backends
     seen: dict[str, dict[str, list[object]]] = {}
@@ -238,29 +318,29 @@ def identity_table(results: Results, summary: Summary) -> Table:
         values = seen.setdefault(each.fact, {}).setdefault(each.label, [])
         values += [value for value in each.values if value not in values]
     return Table(
-        caption="Identity facts, read inside the instances",
-        head=("Fact", *(subject(arm) for arm in arms)),
+        caption=words("caption.identities"),
+        head=(words("head.fact"), *(subject(arm) for arm in arms)),
         rows=tuple(
-            (fact, *(_facts(fact, labels.get(arm.label, ())) for arm in arms))
+            (fact, *(_facts(fact, labels.get(arm.label, ()), words) for arm in arms))
             for fact, labels in sorted(seen.items())
         ),
     )
 
 
-def _facts(fact: str, values: Sequence[object]) -> str:
+def _facts(fact: str, values: Sequence[object], words: Words) -> str:
     if not values:
-        return "not read"
+        return words("word.unread")
     if len(values) > 3:
-        return f"{len(values)} different values"
+        return words("count.values", count=len(values))
     return ", ".join(
         format_bytes(value)
         if fact.endswith("_bytes") and isinstance(value, int | float)
-        else _plain(value)
+        else _plain(value, words)
         for value in values
     )
 
 
-def trouble_table(results: Results) -> Table:
+def trouble_table(results: Results, words: Words = ENGLISH) -> Table:
     """Everything that gave no value, instances with the same error together."""
     groups: dict[tuple[str, ...], list[Sample]] = {}
     subjects = {arm.label: subject(arm) for arm in results.run.plan.backends}
@@ -269,47 +349,50 @@ def trouble_table(results: Results) -> Table:
             key = (subjects[sample.label], sample.workload, sample.status, sample.error or "")
             groups.setdefault(key, []).append(sample)
     rows = [
-        (who, workload, status, _distinct(samples), error)
+        (who, workload, status, _distinct(samples, words), error)
         for (who, workload, status, error), samples in groups.items()
     ]
     hidden = len(rows) - MAX_TROUBLES
-    more = [("", "", "", "", f"and {hidden} more kinds, in the samples")] if hidden > 0 else []
+    more = [("", "", "", "", words("count.more_kinds", count=hidden))] if hidden > 0 else []
     return Table(
-        caption="Instances and metrics without a value",
-        head=("Subject", "Workload", "Status", "Where", "Error"),
+        caption=words("caption.troubles"),
+        head=tuple(
+            words(f"head.{name}") for name in ("subject", "workload", "status", "where", "error")
+        ),
         rows=(*rows[:MAX_TROUBLES], *more),
     )
 
 
-def _distinct(samples: Iterable[Sample]) -> str:
+def _distinct(samples: Iterable[Sample], words: Words) -> str:
     samples = list(samples)
     blocks = list(dict.fromkeys(str(sample.block) for sample in samples))
     metrics = list(dict.fromkeys(sample.metric for sample in samples))
-    return f"block {_listed(blocks)}: {_listed(metrics)}"
+    return words("count.where", blocks=_listed(blocks, words), metrics=_listed(metrics, words))
 
 
-def _listed(names: Sequence[str]) -> str:
-    return ", ".join(names[:8]) + (f" and {len(names) - 8} more" if len(names) > 8 else "")
+def _listed(names: Sequence[str], words: Words) -> str:
+    more = words("count.and_more", count=len(names) - 8) if len(names) > 8 else ""
+    return ", ".join(names[:8]) + more
 
 
-def skipped_table(run: Run) -> Table:
+def skipped_table(run: Run, words: Words = ENGLISH) -> Table:
     """Backends that were asked for and cannot run here."""
     return Table(
-        caption="Backends that could not run here",
-        head=("Backend", "Reason", "Remedy"),
+        caption=words("caption.skipped"),
+        head=tuple(words(f"head.{name}") for name in ("backend", "reason", "remedy")),
         rows=tuple((skip.backend, skip.reason, skip.remedy) for skip in run.skipped),
     )
 
 
-def preparation_table(run: Run) -> Table:
+def preparation_table(run: Run, words: Words = ENGLISH) -> Table:
     """What making the image startable cost, once."""
     return Table(
-        caption="Paid once for each image and backend, never inside a start",
-        head=("Backend", "Time", "Disk", "How"),
+        caption=words("caption.preparations"),
+        head=tuple(words(f"head.{name}") for name in ("backend", "time", "disk", "how")),
         rows=tuple(
             (
                 cost.backend,
-                format_ns(cost.duration_ns) + (" (measured earlier)" if cost.cached else ""),
+                format_ns(cost.duration_ns) + (words("word.earlier") if cost.cached else ""),
                 format_bytes(cost.disk_bytes),
                 cost.method,
             )
@@ -318,61 +401,70 @@ def preparation_table(run: Run) -> Table:
     )
 
 
-def arm_table(run: Run) -> Table:
+def arm_table(run: Run, words: Words = ENGLISH) -> Table:
     """Who was compared."""
     return Table(
-        caption="Subjects of the comparison",
-        head=("Subject", "Backend", "Note"),
-        rows=tuple((subject(arm), arm.backend, arm.note or NONE) for arm in run.plan.backends),
+        caption=words("caption.arms"),
+        head=tuple(words(f"head.{name}") for name in ("subject", "backend", "note")),
+        rows=tuple((subject(arm), arm.backend, arm.note or NOTHING) for arm in run.plan.backends),
     )
 
 
-def environment_table(run: Run) -> Table:
+def environment_table(run: Run, words: Words = ENGLISH) -> Table:
     """The machine, and what ran on it."""
-    accelerators = {
-        f"accelerator of {name}": f"{each.name}: {each.sentence}"
+    pairs = [*_flat(run.environment, words)]
+    pairs += [
+        (words("word.accelerator_of", name=name), f"{each.name}: {each.sentence}")
         for name, each in run.accelerators.items()
-    }
-    pairs = [*_flat(run.environment), *accelerators.items()]
-    pairs += [(f"version of {name}", version) for name, version in run.versions.items()]
-    return Table(caption="The machine and its software", head=("What", "Value"), rows=tuple(pairs))
+    ]
+    pairs += [
+        (words("word.version_of", name=name), version) for name, version in run.versions.items()
+    ]
+    return Table(caption=words("caption.machine"), head=_pair(words), rows=tuple(pairs))
 
 
-def provenance_table(run: Run) -> Table:
+def provenance_table(run: Run, words: Words = ENGLISH) -> Table:
     """Where these numbers come from."""
-    limits = run.limits
-    memory = "no limit" if limits.memory_bytes is None else format_bytes(limits.memory_bytes)
+    limits, free = run.limits, words("word.no_limit")
+    memory = free if limits.memory_bytes is None else format_bytes(limits.memory_bytes)
     rows = [
         ("run", run.run),
         ("suite", run.suite),
-        *((f"image {name}", digest) for name, digest in run.images.items()),
+        *(("image", f"{name} {digest}") for name, digest in run.images.items()),
         ("workloads", ", ".join(workload.name for workload in run.plan.workloads)),
         ("blocks", str(run.plan.blocks)),
         ("order", f"{run.plan.order}, seed {run.plan.seed}"),
-        ("limits", f"cpus: {limits.cpus or 'no limit'}; memory: {memory}"),
-        ("cache state", run.cache_state),
-        ("boot profile", run.boot_profile),
+        ("limits", words("word.limits", cpus=limits.cpus or free, memory=memory)),
+        ("cache_state", run.cache_state),
+        ("boot_profile", run.boot_profile),
         ("started", run.started_at),
-        ("ended", run.ended_at or NONE),
+        ("ended", run.ended_at or NOTHING),
         ("outcome", run.outcome),
     ]
-    return Table(caption="Provenance", head=("What", "Value"), rows=tuple(rows))
+    told = tuple((words(f"record.{name}"), value) for name, value in rows)
+    return Table(caption=words("caption.provenance"), head=_pair(words), rows=told)
 
 
-def _flat(values: Mapping[str, object], prefix: str = "") -> Iterator[tuple[str, str]]:
+def _pair(words: Words) -> tuple[str, str]:
+    return words("head.what"), words("head.value")
+
+
+def _flat(
+    values: Mapping[str, object], words: Words, prefix: str = ""
+) -> Iterator[tuple[str, str]]:
     """Nested facts as ``cpu.model``; lists in one cell."""
     for name, value in values.items():
         if isinstance(value, dict) and value:
-            yield from _flat(value, f"{prefix}{name}.")
+            yield from _flat(value, words, f"{prefix}{name}.")
         else:
-            yield f"{prefix}{name}", _plain(value)
+            yield f"{prefix}{name}", _plain(value, words)
 
 
-def _plain(value: object) -> str:
+def _plain(value: object, words: Words) -> str:
     if isinstance(value, str):
         return value
     if value is None:
-        return "unknown"
+        return words("word.unknown")
     if isinstance(value, list) and all(isinstance(item, str) for item in value):
-        return "; ".join(value) or "none"
+        return "; ".join(value) or words("word.none")
     return json.dumps(value, ensure_ascii=False)

@@ -22,7 +22,9 @@ class RuntimeFault(Exception):  # noqa: N818 - the base names a fault; its subcl
         self.remedy = remedy
 
     def __str__(self) -> str:
-        return self.message if self.remedy is None else f"{self.message}; {self.remedy}"
+        """One line for a terminal: what an image put into it cannot act there."""
+        text = self.message if self.remedy is None else f"{self.message}; {self.remedy}"
+        return "".join(c if c.isprintable() else repr(c)[1:-1] for c in text)
 
 
 class ImageError(RuntimeFault):

@@ -165,11 +165,6 @@ def execveat(fd: int, argv: tuple[str, ...], env: tuple[str, ...]) -> None:
     _check(code, "execveat", argv[0])
 
 
-def execve(path: str, argv: tuple[str, ...], env: tuple[str, ...]) -> None:
-    """Become the program at *path*. Unlike ``os.execve`` it takes ``NAME=value`` strings."""
-    _check(_libc.execve(os.fsencode(path), _vector(argv), _vector(env)), "execve", path)
-
-
 def _vector(strings: tuple[str, ...]) -> ctypes.Array[ctypes.c_char_p]:
     return (ctypes.c_char_p * (len(strings) + 1))(*(os.fsencode(s) for s in strings), None)
 

@@ -7,6 +7,11 @@ from pathlib import Path
 from runtime.image import state_dir
 
 _SETTLE_S = 5.0
+_OURS = (
+    "benchmarks.worker", "qemu-system", "left-over", "isoscope-idle",
+    "dockerd", "containerd", "conmon",
+)  # fmt: skip
+"""What the command lines of our processes, and of those that peers start for us, hold."""
 
 
 def seen() -> frozenset[str]:
@@ -55,7 +60,7 @@ def _processes() -> list[str]:
 
 
 def _ours(command: str) -> bool:
-    return "benchmarks.worker" in command or "qemu-system" in command or "left-over" in command
+    return any(part in command for part in _OURS)
 
 
 def _files() -> list[str]:

@@ -67,19 +67,25 @@ def judge(tcg: Climb, kvm: Climb) -> Accelerator:
     """The verdict on two climbs of the ROM. Pure."""
     name: Name = "tcg"
     if kvm.ticks is None:
-        sentence = f"KVM is present but broken ({_broken_rung(kvm)}): emulated (TCG)"
+        sentence = f"KVM is present but broken ({_broken_rung(kvm)}): machines are emulated (TCG)"
     elif tcg.ticks is None:
         name, sentence = "kvm", "KVM works (TCG does not, so its speed was not compared)"
     elif kvm.ticks > SLOWEST_RATIO * tcg.ticks:
-        times = kvm.ticks / max(tcg.ticks, 1)
+        times = _roughly(kvm.ticks / max(tcg.ticks, 1))
         sentence = (
-            f"KVM is present but emulates, {times:,.0f} times slower than TCG: emulated (TCG)"
+            f"KVM is present, but its guests run roughly {times} times slower than emulated ones:"
+            " machines are emulated (TCG)"
         )
     else:
         name, sentence = "kvm", f"KVM works ({kvm.ticks / max(tcg.ticks, 1):.2f} of TCG's ticks)"
     return Accelerator(
         name=name, sentence=sentence, stage=kvm.stage, tsc_kvm=kvm.ticks, tsc_tcg=tcg.ticks
     )
+
+
+def _roughly(ratio: float) -> str:
+    """One digit and zeros: a single probe knows no more."""
+    return f"{float(f'{ratio:.0e}'):,.0f}"
 
 
 def _broken_rung(climb: Climb) -> str:

@@ -10,6 +10,10 @@ from vmbackend.errors import GuestError
 
 _CHUNK_BYTES = 32 << 10
 _ENOENT = 2
+_MOST_SAID = 64
+_NO_ERRNO = 4096
+MOST_KEPT_BYTES = 64 << 20
+"""Of each stream that nobody takes as it comes."""
 
 OutputSink = Callable[[Kind, bytes], None]
 """Is given STDOUT or STDERR and the bytes, as they arrive; blocking it holds the guest back."""
@@ -50,7 +54,12 @@ class Command:
     _stdin_closed: bool = False
 
     def take(self, frame: Frame, now_ns: int) -> None:
-        """Note a frame of this command that arrived at *now_ns*. Raises GuestError."""
+        """Note a frame of this command that arrived at *now_ns*. Raises GuestError.
+
+        What comes after its end is not the command's.
+        """
+        if self.exit_status is not None:
+            return
         if frame.kind in (Kind.STDOUT, Kind.STDERR):
             self.marks_ns.setdefault("output", now_ns)
             self._take_output(frame)
@@ -61,7 +70,7 @@ class Command:
             self._end(number(frame), now_ns)
         elif frame.kind is Kind.FAILED:
             errno, call = number(frame), frame.payload[4:].decode(errors="replace")
-            self.failure = f"{call}: {os.strerror(errno)}"
+            self.failure = f"{_printable(call)}: {_error_text(errno)}"
             self._end(127 if call == "execve" and errno == _ENOENT else 126, now_ns)
         else:
             raise GuestError(f"the guest sent a {frame.kind.name} frame about a command")
@@ -90,13 +99,27 @@ class Command:
     def _take_output(self, frame: Frame) -> None:
         if self.sink is not None:
             self.sink(frame.kind, frame.payload)
-        elif frame.kind is Kind.STDOUT:
-            self.stdout += frame.payload
-        else:
-            self.stderr += frame.payload
+            return
+        stream = self.stdout if frame.kind is Kind.STDOUT else self.stderr
+        if len(stream) + len(frame.payload) > MOST_KEPT_BYTES:
+            raise GuestError(
+                f"more than {MOST_KEPT_BYTES >> 20} MiB of output",
+                remedy="write large output to a file inside",
+            )
+        stream += frame.payload
 
     def _end(self, exit_status: int, now_ns: int) -> None:
         self.exit_status = exit_status
         self.marks_ns["exit"] = now_ns
         self.room.set()
         self.ended.set()
+
+
+def _printable(word: str) -> str:
+    """What a guest says goes to a terminal: nothing in it may act there."""
+    return "".join(c for c in word[:_MOST_SAID] if c.isprintable())
+
+
+def _error_text(errno: int) -> str:
+    """A guest may send any number for an error."""
+    return os.strerror(errno) if errno < _NO_ERRNO else f"error {errno}"

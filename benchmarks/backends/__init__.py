@@ -7,8 +7,14 @@ from typing import cast
 from benchmarks.backend import Backend
 from benchmarks.errors import BenchmarkError
 
-BACKENDS = ("host", "container", "vm")
-"""Every backend there is, the baseline first; each is a module of this package."""
+OWN = ("host", "container", "vm")
+"""What this project makes itself, the baseline first: the arms of a run that names none."""
+
+PEERS = ("runc", "crun", "bwrap", "podman", "docker", "qemu")
+"""Other people's ways to run the same image, each used where it is installed."""
+
+BACKENDS = (*OWN, *PEERS)
+"""Every backend there is; each is a module of this package."""
 
 
 def opened(name: str, *, within: str | None = None) -> AbstractContextManager[Backend]:

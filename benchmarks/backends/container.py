@@ -112,6 +112,7 @@ def _instance(running: Container, requested_ns: int, gathering: Gathering) -> Pr
         process=running.process,
         gathering=gathering,
         plan_run=running.plan_run,
+        joined=running.process,
         read_usage=lambda: _usage(running),
     )
 

@@ -25,6 +25,7 @@ from benchmarks.backend import (
 from benchmarks.processes import ProcessInstance, UnstartedInstance
 from runtime import syscalls
 from runtime.container.container import Options, process_spec
+from runtime.container.interrupts import delivered, end_on_termination, held
 from runtime.container.launch.process import CommandNotRunnable, start
 from runtime.container.launch.streams import Gathering, Pipes
 from runtime.container.plan import plan_plain
@@ -35,6 +36,9 @@ PURPOSE = "host"
 """A tree of its own: it is written to, and no container's lower layer may change."""
 
 _MACHINE = os.uname().machine
+FOREGROUND = "foreground"
+"""The tree that ``run --on host`` writes to."""
+
 _BOUND = ("proc", "dev", "sys")
 
 
@@ -72,9 +76,9 @@ class HostBackend:
 
     def prepare(self, image: str) -> Preparation:
         """Unpack the image into a tree for plain processes; bind the kernel's files into it."""
-        self.tree(image)
         store = Store()
         made = unpacked(store, store.resolve(image), purpose=PURPOSE)
+        self.tree(image)
         return Preparation(
             duration_ns=made.duration_ns,
             disk_bytes=made.disk_bytes,
@@ -85,9 +89,10 @@ class HostBackend:
     @contextmanager
     def launch(self, spec: InstanceSpec) -> Iterator[ProcessInstance | UnstartedInstance]:
         """Start the program; leaving kills it and all that it started."""
-        image, tree = self.tree(spec.image)
+        _, tree = self.tree(spec.image)
         before_bytes = meters.allocated_bytes(tree)  # an instrument's work, not the start's
         requested_ns = time.monotonic_ns()
+        image = Store().resolve(spec.image)  # as every backend does when it is asked
         options = Options(env=spec.env, cwd=spec.cwd, user=spec.user)
         pipes = Pipes.open()
 
@@ -117,12 +122,12 @@ class HostBackend:
             undo.callback(process.close)
             yield instance
 
-    def tree(self, digest: str) -> tuple[Image, Path]:
+    def tree(self, digest: str, *, purpose: str = PURPOSE) -> tuple[Image, Path]:
         """The image and its tree, with the kernel's files bound into it."""
         if digest not in self._trees:
             store = Store()
             image = store.resolve(digest)
-            tree = unpacked(store, image, purpose=PURPOSE).path
+            tree = unpacked(store, image, purpose=purpose).path
             if not self._trees:
                 syscalls.unshare(syscalls.CLONE_NEWNS)
                 private = syscalls.MS_REC | syscalls.MS_PRIVATE
@@ -138,13 +143,20 @@ class HostBackend:
 def foreground(
     image: Image, argv: Sequence[str], options: Options, *, timeout_s: float | None
 ) -> int | None:
-    """Run *argv* with our own descriptors; its exit status, or None if it had to be killed."""
-    with backend() as host:
-        _, tree = host.tree(image.digest)
+    """Run *argv* with our own descriptors; its exit status, or None if it had to be killed.
+
+    In a tree of its own kind, so that what it writes never reaches a measurement; it stays for
+    the next one. Raises CommandNotRunnable.
+    """
+    syscalls.prctl(syscalls.PR_SET_CHILD_SUBREAPER, 1)  # its orphans are ours to end
+    end_on_termination()
+    with held() as before, backend() as host:
+        _, tree = host.tree(image.digest, purpose=FOREGROUND)
         plan = plan_plain(process_spec(image, argv, options, tree), str(tree), _MACHINE)
         process = start(plan, stdin=0, stdout=1, stderr=2)
         try:
-            return process.poll(timeout_s)
+            with delivered(before):
+                return process.poll(timeout_s)
         finally:
             process.close()
             _end_descendants()

@@ -6,6 +6,7 @@ from benchmarks.launcher import RemoteInstance
 from benchmarks.workloads import Facts, WorkloadFailed, succeeded
 
 _TIMEOUT_S = 60.0
+_MOST_SAID, _MOST_WORD = 1 << 16, 200
 _BOOT_ID = re.compile(r"[0-9a-f]{8}(-[0-9a-f]{4}){3}-[0-9a-f]{12}")
 
 KERNEL_FILES = ("/proc/sys/kernel/osrelease", "/proc/sys/kernel/random/boot_id")
@@ -36,38 +37,55 @@ def of_kernel(lines: bytes, facts: Facts) -> None:
     words = lines.decode(errors="replace").split()[:2]
     if len(words) != len(KERNEL_FILES) or not _BOOT_ID.fullmatch(words[1]):
         raise WorkloadFailed(f"expected a kernel release and a boot_id, got {lines[:120]!r}")
-    facts["kernel_release"], facts["boot_id"] = words
+    facts["kernel_release"], facts["boot_id"] = (word[:_MOST_WORD] for word in words)
 
 
 def of_instance(instance: RemoteInstance, facts: Facts) -> None:
-    """Add everything that can be learned by one more command inside *instance*."""
+    """Add everything that can be learned by one more command inside *instance*.
+
+    Raises WorkloadFailed for an answer that no shell of ours would give: an image may lie.
+    """
     result = succeeded(instance.run(("sh", "-c", _SCRIPT), timeout_s=_TIMEOUT_S))
-    said = dict(line.split("=", 1) for line in result.stdout.decode(errors="replace").splitlines())
-    facts["kernel_release"] = said["kernel_release"]
-    facts["boot_id"] = said["boot_id"]
-    facts["processes"] = int(said["processes"])
-    facts["rootfs_fingerprint"] = said["rootfs_fingerprint"]
-    facts["cpus"] = cpus(said)
-    facts["memory_total_bytes"] = memory_bytes(said)
-    facts["clocksource"] = said["clocksource"] or None
+    text = result.stdout[:_MOST_SAID].decode(errors="replace")
+    said = dict(line.split("=", 1) for line in text.splitlines() if "=" in line)
+    try:
+        known: Facts = {
+            "kernel_release": said["kernel_release"][:_MOST_WORD],
+            "boot_id": said["boot_id"][:_MOST_WORD],
+            "processes": _number(said["processes"]),
+            "rootfs_fingerprint": said["rootfs_fingerprint"][:_MOST_WORD],
+            "cpus": cpus(said),
+            "memory_total_bytes": memory_bytes(said),
+            "clocksource": said["clocksource"][:_MOST_WORD] or None,
+        }
+    except (KeyError, ValueError, ZeroDivisionError, OverflowError) as wrong:
+        raise WorkloadFailed(f"the identity facts are not to be read: {wrong!r}") from None
+    facts |= known
+
+
+def _number(text: str) -> int:
+    """A count that a journal can hold. Raises ValueError."""
+    if not re.fullmatch(r"-?[0-9]{1,19}", text) or abs(int(text)) >= 1 << 63:
+        raise ValueError(text[:_MOST_WORD])
+    return int(text)
 
 
 def cpus(said: dict[str, str]) -> float:
     """How many cpus' time the instance may use: processors seen, or a smaller quota."""
-    seen = float(said["nproc"])
+    seen = float(_number(said["nproc"]))
     if said["cpu_max"] and not said["cpu_max"].startswith("max"):
         quota_us, period_us = said["cpu_max"].split()
-        return min(seen, int(quota_us) / int(period_us))
-    if said["quota_us"] and int(said["quota_us"]) > 0:
-        return min(seen, int(said["quota_us"]) / int(said["period_us"]))
+        return min(seen, _number(quota_us) / _number(period_us))
+    if said["quota_us"] and _number(said["quota_us"]) > 0:
+        return min(seen, _number(said["quota_us"]) / _number(said["period_us"]))
     return seen
 
 
 def memory_bytes(said: dict[str, str]) -> int:
     """How much memory the instance may use: the machine's total that it sees, or less."""
-    match = re.fullmatch(r"MemTotal:\s+(\d+) kB", said["memory_kib"])
+    match = re.fullmatch(r"MemTotal:\s+([0-9]{1,15}) kB", said["memory_kib"])
     if match is None:
-        raise WorkloadFailed(f"/proc/meminfo begins with {said['memory_kib']!r}")
+        raise WorkloadFailed(f"/proc/meminfo begins with {said['memory_kib'][:_MOST_WORD]!r}")
     total_bytes = int(match[1]) * 1024
-    limits = [int(said[k]) for k in ("limit_v1", "limit_v2") if said[k].isdigit()]
+    limits = [_number(said[k]) for k in ("limit_v1", "limit_v2") if said[k].isdigit()]
     return min([total_bytes, *limits])

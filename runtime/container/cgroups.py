@@ -152,7 +152,8 @@ def _own_paths(own: str) -> Iterator[tuple[str, str]]:
 def _base(hierarchy: Hierarchy) -> str:
     # v1: below our own group, so that limits set on us hold for what we start. v2: from the
     # root, because a group that holds processes cannot hand controllers to its children.
-    own = hierarchy.own_path if hierarchy.version == 1 else "/"
+    # Where we are ourselves in a group of ours, as a worker is, its siblings' place is meant.
+    own = hierarchy.own_path.partition("/isoscope-")[0] if hierarchy.version == 1 else "/"
     return f"{hierarchy.mount_point}{own.rstrip('/')}"
 
 

@@ -9,12 +9,18 @@ from pathlib import Path
 
 from runtime.container.cgroups import place
 from runtime.container.facts import HostFacts, host_facts
+from runtime.container.interrupts import delivered, held
 from runtime.container.launch.interpreter import run_steps
 from runtime.container.launch.process import Process, start
 from runtime.container.launch.streams import Gathering, Pipes
 from runtime.container.plan import plan, plan_exec
 from runtime.container.spec import ContainerSpec, Limits, ProcessSpec
-from runtime.container.state import instances_dir, record_owner, remove_instance
+from runtime.container.state import (
+    instances_dir,
+    new_directory,
+    record_owner,
+    remove_instance,
+)
 from runtime.container.steps import Plan
 from runtime.errors import RuntimeFault
 from runtime.image import Image, Store, identity, unpacked
@@ -119,12 +125,12 @@ class Container:
         """The plan for one more command inside, with the container's own environment."""
         own = self.spec.process
         command = ProcessSpec(argv=tuple(argv), env=own.env, cwd=own.cwd, identity=own.identity)
-        return plan_exec(command, self.spec, self._facts, self.pid)
+        return plan_exec(command, self.spec, self._facts)
 
     def run(self, argv: Sequence[str], *, stdin: bytes = b"", timeout_s: float) -> Completed:
         """Run one more command inside. Raises DeadlinePassed, CommandNotRunnable, StepError."""
         requested_ns = time.monotonic_ns()
-        with piped(self.plan_run(argv), stdin) as (process, gathering):
+        with piped(self.plan_run(argv), stdin, within=self._process) as (process, gathering):
             return complete(process, gathering, requested_ns, timeout_s=timeout_s)
 
 
@@ -148,29 +154,43 @@ def container(
     spec = container_spec(process, options, lower=lower, name=secrets.token_hex(6))
     facts = host_facts() if facts is None else facts
     decided = plan(spec, facts)
-    with ExitStack() as undo:
+    with held() as before, ExitStack() as undo:
         groups = [Path(g.path) for g in place(facts.hierarchies, spec.id, spec.within)]
-        _make_directories(Path(spec.directory))
-        record_owner(Path(spec.directory), groups)
-        undo.callback(remove_instance, Path(spec.directory))
+        directory = new_directory(spec.id)
+        record_owner(directory, groups, image=image.digest)
+        undo.callback(remove_instance, directory)
+        for layer in ("upper", "work", "root"):
+            (directory / layer).mkdir()
         run_steps(decided.host)
         init = start(decided, stdin=stdio[0], stdout=stdio[1], stderr=stdio[2])
         undo.callback(init.close)
-        yield Container(spec, facts, init)
+        with delivered(before):
+            yield Container(spec, facts, init)
 
 
 @contextmanager
-def piped(decided: Plan, stdin: bytes) -> Iterator[tuple[Process, Gathering]]:
-    """Start *decided* with pipes for its input and output; it is dead when the block is left."""
-    with ExitStack() as undo:
+def piped(
+    decided: Plan, stdin: bytes, *, within: Process | None = None
+) -> Iterator[tuple[Process, Gathering]]:
+    """Start *decided* with pipes for its input and output; it is dead when the block is left.
+
+    *within* is the init of the container that it joins, held by us, so that no other process
+    can take its place. Raises RuntimeFault if it has ended.
+    """
+    if within is not None and within.poll() is not None:
+        raise RuntimeFault("the container has ended")
+    with held() as before, ExitStack() as undo:
         pipes = Pipes.open()
         undo.callback(pipes.close)
         process = start(
-            decided, stdin=pipes.child[0], stdout=pipes.child[1], stderr=pipes.child[2]
-        )
+            decided,
+            stdin=pipes.child[0], stdout=pipes.child[1], stderr=pipes.child[2],
+            init=-1 if within is None else within.pidfd,
+        )  # fmt: skip
         undo.callback(process.close)
         pipes.close_child()
-        yield process, Gathering(pipes, stdin)
+        with delivered(before):
+            yield process, Gathering(pipes, stdin)
 
 
 def complete(
@@ -190,8 +210,3 @@ def complete(
     return Completed(
         exit_status=status or 0, stdout=gathering.stdout, stderr=gathering.stderr, phases=phases
     )
-
-
-def _make_directories(directory: Path) -> None:
-    for name in ("upper", "work", "root"):
-        (directory / name).mkdir(parents=True, exist_ok=False)

@@ -4,10 +4,9 @@ import os
 import socket
 import struct
 from collections.abc import Iterator
-from errno import EACCES, ENOENT, ENOTDIR
 
 from runtime import syscalls
-from runtime.container import idle
+from runtime.container import programs
 from runtime.container.cgroups import Group, place, plan_groups, plan_joining, plan_removal
 from runtime.container.facts import HostFacts
 from runtime.container.mounts import plan_cwd, plan_kernel_files, plan_root
@@ -29,7 +28,8 @@ NAMESPACES = (
 _SIOCSIFFLAGS = 0x8914  # netdevice(7)
 _IFF_UP = 1
 _DEFAULT_PATH = "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin"
-_MFD_CLOEXEC = 1
+_MFD_CLOEXEC, _MFD_ALLOW_SEALING = 1, 2  # memfd_create(2)
+_F_ADD_SEALS, _ALL_SEALS = 1033, 0xF  # fcntl(2): SEAL, SHRINK, GROW, WRITE
 
 
 def plan(spec: ContainerSpec, facts: HostFacts) -> Plan:
@@ -47,29 +47,26 @@ def plan(spec: ContainerSpec, facts: HostFacts) -> Plan:
     )
 
 
-def plan_exec(process: ProcessSpec, spec: ContainerSpec, facts: HostFacts, pid: int) -> Plan:
-    """The steps that run one more command in the running container *spec* whose init is *pid*.
+def plan_exec(process: ProcessSpec, spec: ContainerSpec, facts: HostFacts) -> Plan:
+    """The steps that run one more command in the running container *spec*.
 
-    The entering process is in the container's mount and other namespaces but the old pid
-    namespace; its clone is in all of them, and a child of the caller (CLONE_PARENT).
+    The slot ``init`` is the process descriptor of its init, which whoever started it holds. The
+    entering process is in the container's namespaces but the old pid namespace; its clone is in
+    all of them, and a child of the caller (CLONE_PARENT).
     """
     groups = place(facts.hierarchies, spec.id, spec.within)
+    everything = NAMESPACES | syscalls.CLONE_NEWCGROUP
     return Plan(
         join=(
-            Step(
-                "pidfd_open", (pid, 0), "the container's init, whatever its number", opens="init"
-            ),
             *plan_joining(groups),
-            Step(
-                "setns",
-                (Slot("init"), NAMESPACES | syscalls.CLONE_NEWCGROUP),
-                "all of its namespaces",
-            ),
+            Step("setns", (Slot("init"), everything), "all of its namespaces"),
         ),
         clone_flags=syscalls.CLONE_PARENT,
         inside=(
             Step("setsid", (), "a session of its own"),
+            Step("umask", (0o022,), "what programs expect"),
             *plan_cwd(process.cwd),
+            *_plan_image(process, facts.machine),
             *plan_privileges(process, facts, seccomp=_filter(spec, facts)),
             *_plan_program(process),
         ),
@@ -85,7 +82,7 @@ def plan_plain(process: ProcessSpec, tree: str, machine: str) -> Plan:
             Step("chdir", (tree,), "stand in the image"),
             Step("chroot", (".",), "its files are all that it sees", phase="prepared"),
             *plan_cwd(process.cwd),
-            *_plan_idle_image(process, machine),
+            *_plan_image(process, machine),
             *plan_identity(process.identity),
             plan_parting(),
             *_plan_program(process),
@@ -104,7 +101,7 @@ def _plan_inside(
     yield Step("sethostname", (spec.hostname,), "a name of its own")
     yield from _plan_loopback()
     yield from plan_cwd(spec.process.cwd)
-    yield from _plan_idle_image(spec.process, facts.machine)
+    yield from _plan_image(spec.process, facts.machine)
     yield from plan_privileges(spec.process, facts, seccomp=_filter(spec, facts))
     yield from _plan_program(spec.process)
 
@@ -117,22 +114,25 @@ def _plan_loopback() -> Iterator[Step]:
     yield Step("close", (Slot("net"),), "that was all")
 
 
-def _plan_idle_image(process: ProcessSpec, machine: str) -> Iterator[Step]:
-    if process.argv:
-        return
-    yield Step("memfd_create", ("idle", _MFD_CLOEXEC), "a file in memory", opens="idle")
-    yield Step("write", (Slot("idle"), idle.program(machine)), "a program that only waits")
-    yield Step("signal", ("SIGCHLD", "SIG_IGN"), "the kernel reaps what is left to it")
+def _plan_image(process: ProcessSpec, machine: str) -> Iterator[Step]:
+    """The memory file that is executed first: see ``programs`` for why there is one."""
+    flags = _MFD_CLOEXEC | _MFD_ALLOW_SEALING
+    program = programs.stub(machine) if process.argv else programs.idle(machine)
+    what = "execs the workload" if process.argv else "only waits"
+    yield Step("memfd_create", ("start", flags), "a file in memory", opens="start")
+    yield Step("write", (Slot("start"), program), f"a program that {what}")
+    yield Step("fcntl", (Slot("start"), _F_ADD_SEALS, _ALL_SEALS), "nobody can change it")
+    if not process.argv:
+        yield Step("signal", ("SIGCHLD", "SIG_IGN"), "the kernel reaps what is left to it")
 
 
 def _plan_program(process: ProcessSpec) -> Iterator[Step]:
     """The exec: every place that PATH names is tried in turn, as execvp(3) does."""
     if not process.argv:
-        yield Step("execveat", (Slot("idle"), ("idle",), process.env), "wait until the end")
+        yield Step("execveat", (Slot("start"), ("idle",), process.env), "wait until the end")
         return
-    absent = frozenset({ENOENT, ENOTDIR, EACCES})
-    for path in _candidates(process):
-        yield Step("execve", (path, process.argv, process.env), "become the program", allow=absent)
+    words = (*_candidates(process), "", *process.argv)
+    yield Step("execveat", (Slot("start"), words, process.env), "try these, then be the workload")
 
 
 def _candidates(process: ProcessSpec) -> tuple[str, ...]:

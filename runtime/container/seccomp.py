@@ -30,11 +30,9 @@ REFUSED: Mapping[str, str] = {
     "settimeofday clock_settime clock_adjtime adjtimex stime": "the clock is not namespaced",
     "acct syslog sysfs ustat nfsservctl vhangup lookup_dcookie": "host-wide accounting and logs",
     "add_key request_key keyctl": "keyrings are not namespaced",
-    "open_by_handle_at name_to_handle_at fanotify_init": "reaches files by handle, past the root",
+    "open_by_handle_at fanotify_init": "reaches files by handle, past the root",
     "iopl ioperm": "raw hardware ports",
-    "ptrace process_vm_readv process_vm_writev kcmp process_madvise pidfd_getfd": (
-        "looks into other processes"
-    ),
+    "kcmp process_madvise pidfd_getfd": "reaches into other processes past ptrace's rules",
     "move_pages mbind migrate_pages set_mempolicy get_mempolicy set_mempolicy_home_node": (
         "steers memory across the machine's nodes"
     ),
@@ -51,6 +49,7 @@ _RET_ERRNO = 0x00050000
 _RET_KILL_PROCESS = 0x80000000
 _EPERM = _RET_ERRNO | errno.EPERM
 _ENOSYS = _RET_ERRNO | errno.ENOSYS
+_EAFNOSUPPORT = _RET_ERRNO | errno.EAFNOSUPPORT
 
 _LOAD, _RETURN = 0x20, 0x06  # BPF_LD|BPF_W|BPF_ABS, BPF_RET|BPF_K
 _JEQ, _JGE, _JSET = 0x15, 0x35, 0x45  # BPF_JMP | ... | BPF_K
@@ -58,7 +57,9 @@ _AT_NUMBER, _AT_ARCH, _AT_ARG0, _AT_ARG1 = 0, 4, 16, 24  # low words of struct s
 
 _NEW_NAMESPACES = 0x7E020080
 """CLONE_NEWTIME (0x80), NEWNS, NEWCGROUP, NEWUTS, NEWIPC, NEWUSER, NEWPID, NEWNET."""
-_AF_VSOCK = 40
+_FAMILIES = (1, 2, 10, 16, 17)
+"""The socket families that programs live on: AF_UNIX, INET, INET6, NETLINK, PACKET. There are
+forty more, AF_ALG and AF_VSOCK among them, whose code is met by few but attackers."""
 _TIOCSTI = 0x5412
 _TIOCLINUX = 0x541C
 
@@ -102,16 +103,19 @@ def _argument_rules(numbers: Mapping[str, int]) -> Iterator[Instruction]:
     """Calls that are allowed unless an argument makes them something else."""
     no_namespaces = tuple(_when(_JSET, _NEW_NAMESPACES, _EPERM))
     yield from _inspect(numbers["clone"], _AT_ARG0, no_namespaces)
-    yield from _inspect(numbers["socket"], _AT_ARG0, tuple(_when(_JEQ, _AF_VSOCK, _EPERM)))
+    families = tuple(i for family in _FAMILIES for i in _when(_JEQ, family, _RET_ALLOW))
+    yield from _inspect(numbers["socket"], _AT_ARG0, families, otherwise=_EAFNOSUPPORT)
     no_injection = (*_when(_JEQ, _TIOCSTI, _EPERM), *_when(_JEQ, _TIOCLINUX, _EPERM))
     yield from _inspect(numbers["ioctl"], _AT_ARG1, no_injection)
 
 
-def _inspect(number: int, at: int, rules: tuple[Instruction, ...]) -> Iterator[Instruction]:
+def _inspect(
+    number: int, at: int, rules: tuple[Instruction, ...], *, otherwise: int = _RET_ALLOW
+) -> Iterator[Instruction]:
     yield (_JEQ, 0, len(rules) + 2, number)
     yield (_LOAD, 0, 0, at)
     yield from rules
-    yield (_RETURN, 0, 0, _RET_ALLOW)
+    yield (_RETURN, 0, 0, otherwise)
 
 
 def _when(test: int, operand: int, verdict: int) -> Iterator[Instruction]:

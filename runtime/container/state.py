@@ -6,7 +6,7 @@ numbers are reused) and which control groups it made. Whoever finds the owner de
 
 import json
 import os
-import shutil
+import re
 import time
 from collections.abc import Sequence
 from contextlib import suppress
@@ -14,8 +14,11 @@ from pathlib import Path
 
 from runtime.container.cgroups import kill_members, remove_tree
 from runtime.image import state_dir
+from runtime.image.removal import remove_tree as remove_files
 
 _REMOVAL_DEADLINE_S = 5.0
+_NAME = re.compile(r"(?:[a-z]-)?[0-9a-f]{10,12}")
+"""How instances, workers and trials are called."""
 
 
 def instances_dir() -> Path:
@@ -23,12 +26,33 @@ def instances_dir() -> Path:
     return state_dir() / "instances"
 
 
-def record_owner(directory: Path, groups: Sequence[Path]) -> None:
-    """Write who owns *directory*, before anything that a crash could leave behind is made."""
+def new_directory(name: str) -> Path:
+    """Make the directory of a new instance, for its owner's eyes only.
+
+    What a container writes lies below it, set-uid programs included: nobody else on this machine
+    may reach them. Raises OSError.
+    """
+    parent = instances_dir()
+    parent.mkdir(parents=True, exist_ok=True)
+    parent.chmod(0o700)
+    directory = parent / name
+    directory.mkdir(mode=0o700)
+    return directory
+
+
+def record_owner(directory: Path, groups: Sequence[Path], *, image: str | None = None) -> None:
+    """Write who owns *directory*, before anything that a crash could leave behind is made.
+
+    *image* is the digest of the image whose unpacked tree the instance stands on.
+    """
     pid = os.getpid()
-    text = json.dumps(
-        {"pid": pid, "started_ticks": started_ticks(pid), "cgroups": [str(g) for g in groups]}
-    )
+    record = {
+        "pid": pid,
+        "started_ticks": started_ticks(pid),
+        "cgroups": [str(group) for group in groups],
+        "image": image,
+    }
+    text = json.dumps(record)
     temporary = directory / ".owner.json"
     temporary.write_text(text)
     temporary.rename(directory / "owner.json")
@@ -39,7 +63,18 @@ def remove_instance(directory: Path) -> None:
     for group in _groups(directory):
         _empty(group)
         remove_tree(group)
-    shutil.rmtree(directory, ignore_errors=True)
+    remove_files(directory)
+
+
+def instances_of(image: str) -> tuple[str, ...]:
+    """The ids of the living instances that stand on the image with the digest *image*."""
+    try:
+        directories = sorted(instances_dir().iterdir())
+    except FileNotFoundError:
+        return ()
+    return tuple(
+        d.name for d in directories if (_owner(d) or {}).get("image") == image and _owner_lives(d)
+    )
 
 
 def sweep() -> tuple[str, ...]:
@@ -49,9 +84,7 @@ def sweep() -> tuple[str, ...]:
     except FileNotFoundError:
         return ()
     dead = [d for d in directories if not _owner_lives(d)]
-    for directory in dead:
-        remove_instance(directory)
-    return tuple(d.name for d in dead)
+    return tuple(d.name for d in dead if _removed(d))
 
 
 def started_ticks(pid: int) -> int | None:
@@ -65,6 +98,13 @@ def started_ticks(pid: int) -> int | None:
         return None
     state, *fields = stat.rpartition(")")[2].split()
     return None if state in "ZX" else int(fields[18])
+
+
+def _removed(directory: Path) -> bool:
+    """Whether *directory* could be removed; one that cannot be must not keep the others."""
+    with suppress(OSError):
+        remove_instance(directory)
+    return not directory.exists()
 
 
 def _owner_lives(directory: Path) -> bool:
@@ -91,11 +131,17 @@ def _groups(directory: Path) -> tuple[Path, ...]:
     """The recorded groups, if they look like ours: below a cgroup mount, named as *directory*."""
     recorded = (_owner(directory) or {}).get("cgroups", [])
     paths = [Path(p) for p in recorded if isinstance(p, str)] if isinstance(recorded, list) else []
-    return tuple(
-        p
-        for p in paths
-        if p.name.removeprefix("isoscope-") == directory.name
-        and p.is_relative_to("/sys/fs/cgroup")
+    return tuple(path for path in paths if _looks_ours(path, directory.name))
+
+
+def _looks_ours(path: Path, name: str) -> bool:
+    ours = [part for part in path.parts if part.startswith("isoscope-")]
+    return (
+        _NAME.fullmatch(name) is not None
+        and path.name.removeprefix("isoscope-") == name
+        and bool(ours)
+        and ".." not in path.parts
+        and path.is_relative_to("/sys/fs/cgroup")
     )
 
 

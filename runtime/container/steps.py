@@ -54,6 +54,12 @@ class Plan:
     join: tuple[Step, ...] = ()
     undo: tuple[Step, ...] = ()
 
+    def _repr_html_(self) -> str:
+        """The plan as a notebook shows it: as it prints, every space kept."""
+        from html import escape  # noqa: PLC0415 - only a notebook needs it; a start must be light
+
+        return f"<pre>{escape(render(self))}</pre>"
+
 
 def render(plan: Plan) -> str:
     """The plan as text, one numbered line a step; the numbers are those that errors name."""

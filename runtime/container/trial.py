@@ -4,7 +4,7 @@ import os
 from pathlib import Path
 
 from runtime import syscalls
-from runtime.container import idle
+from runtime.container import programs
 from runtime.container.launch.process import start
 from runtime.container.plan import NAMESPACES
 from runtime.container.rungs.place import new_name, trial_directory
@@ -49,7 +49,7 @@ def _smallest(directory: Path) -> Plan:
             Step("mount", ("", "/", "", private, ""), "a mount namespace"),
             Step("mount", ("overlay", str(root), "overlay", 0, layers), "an overlay"),
             Step("memfd_create", ("idle", 1), "a file in memory", opens="idle"),
-            Step("write", (Slot("idle"), idle.program(os.uname().machine)), "a program"),
+            Step("write", (Slot("idle"), programs.idle(os.uname().machine)), "a program"),
             Step("execveat", (Slot("idle"), ("idle",), ()), "run it"),
         ),
     )

@@ -13,7 +13,6 @@ import socket
 import struct
 import time
 from collections.abc import Callable, Mapping
-from errno import EACCES
 from pathlib import Path
 from typing import Any
 
@@ -57,43 +56,30 @@ class Report:
         return at_ns or None
 
 
-class ProgramNotFound(Exception):  # noqa: N818 - named by what happened, like FileNotFoundError
-    """None of the exec steps found a program; *denied* if one of them may not be executed."""
-
-    def __init__(self, *, denied: bool) -> None:
-        super().__init__("no program")
-        self.denied = denied
-
-
 def run_steps(
     steps: tuple[Step, ...],
     *,
     slots: dict[str, int] | None = None,
     returned: Callable[[int], None] = lambda _: None,
 ) -> None:
-    """Do *steps* in order. Returns only if none of them is an exec that succeeds.
+    """Do *steps* in order. Returns only if none of them is an exec.
 
-    Raises StepError with the index, and ProgramNotFound if exec steps were tried in vain.
+    *slots* are descriptors that are open already. Raises StepError with the index.
     """
     slots = {} if slots is None else slots
-    exec_errors: list[int] = []
     for index, step in enumerate(steps):
         try:
             _do(step, slots)
         except OSError as error:
-            _tolerate(step, index, error.errno or 0, exec_errors)
+            _tolerate(step, index, error.errno or 0)
         except SyscallError as error:
-            _tolerate(step, index, error.errno, exec_errors)
+            _tolerate(step, index, error.errno)
         returned(index)
-    if exec_errors:
-        raise ProgramNotFound(denied=EACCES in exec_errors)
 
 
-def _tolerate(step: Step, index: int, errno: int, exec_errors: list[int]) -> None:
+def _tolerate(step: Step, index: int, errno: int) -> None:
     if errno not in step.allow:
         raise step_error(step, index, errno)
-    if step.call == "execve":
-        exec_errors.append(errno)
 
 
 def step_error(step: Step, index: int, errno: int) -> StepError:
@@ -149,15 +135,14 @@ _CALLS: Mapping[str, Callable[..., Any]] = {
     "chdir": os.chdir,
     "close": os.close,
     "chroot": os.chroot,
-    "execve": syscalls.execve,
     "execveat": syscalls.execveat,
+    "fcntl": fcntl.fcntl,
     "ioctl": fcntl.ioctl,
     "memfd_create": os.memfd_create,
     "mkdir": os.mkdir,
     "mknod": os.mknod,
     "mount": syscalls.mount,
     "openat2": syscalls.openat2,
-    "pidfd_open": os.pidfd_open,
     "pivot_root": syscalls.pivot_root,
     "prctl": syscalls.prctl,
     "rmdir": os.rmdir,

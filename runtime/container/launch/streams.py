@@ -4,9 +4,27 @@ import os
 import selectors
 import time
 from collections.abc import Callable
+from contextlib import suppress
 from dataclasses import dataclass
 
+from runtime.errors import RuntimeFault
+
 _CHUNK_BYTES = 1 << 16
+MOST_KEPT_BYTES = 64 << 20
+"""Of each stream; it is our memory, no limit of the instance's counts it."""
+
+_LAST_READS = 64
+"""How often a pipe is read after its writer has ended: more than a pipe can hold."""
+
+
+class TooMuchOutput(RuntimeFault):
+    """The program wrote more than is kept; it has to be ended."""
+
+    def __init__(self) -> None:
+        super().__init__(
+            f"more than {MOST_KEPT_BYTES >> 20} MiB of output",
+            remedy="write large output to a file inside",
+        )
 
 
 @dataclass(slots=True)
@@ -51,6 +69,7 @@ class Gathering:
         self._parts: dict[int, list[bytes]] = {pipes.stdout: [], pipes.stderr: []}
         self._stdout, self._stderr = pipes.stdout, pipes.stderr
         self._open = {pipes.stdout, pipes.stderr}
+        self._kept_bytes = dict.fromkeys(self._open, 0)
         self.first_output_ns: int | None = None
         for fd in (pipes.stdin, pipes.stdout, pipes.stderr):
             os.set_blocking(fd, False)
@@ -90,9 +109,9 @@ class Gathering:
                 selector.register(fd, selectors.EVENT_READ)
             self._offer_input(selector)
             while not enough():
-                timeout_s = max(0, deadline_ns - time.monotonic_ns()) / 1e9
-                ready = {key.fd for key, _ in selector.select(timeout_s)}
-                if not ready:
+                left_ns = deadline_ns - time.monotonic_ns()
+                ready = {key.fd for key, _ in selector.select(max(0, left_ns) / 1e9)}
+                if not ready or left_ns <= 0:
                     return False
                 for fd in ready - {pidfd}:
                     self._serve(selector, fd)
@@ -134,13 +153,16 @@ class Gathering:
         chunk = os.read(fd, _CHUNK_BYTES)
         if chunk and self.first_output_ns is None:
             self.first_output_ns = time.monotonic_ns()
+        self._kept_bytes[fd] += len(chunk)
+        if self._kept_bytes[fd] > MOST_KEPT_BYTES:
+            raise TooMuchOutput
         self._parts[fd].append(chunk)
         return bool(chunk)
 
     def _drain(self) -> None:
         for fd in self._open:
-            try:
-                while self._take(fd):
-                    pass
-            except BlockingIOError:
-                pass  # a descendant still holds the pipe; what it writes is not the command's
+            # A descendant may hold the pipe; what it goes on writing is not the command's.
+            with suppress(BlockingIOError):
+                for _ in range(_LAST_READS):
+                    if not self._take(fd):
+                        break

@@ -11,10 +11,8 @@ from collections.abc import Callable
 from typing import NoReturn
 
 from runtime import syscalls
+from runtime.container.interrupts import INTERRUPTS
 from runtime.errors import RuntimeFault
-
-INTERRUPTS = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
-"""What a user, or whoever ends a session, stops us with."""
 
 _LIMIT_S = 5.0
 _FINE = b"+"

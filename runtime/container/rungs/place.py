@@ -1,14 +1,13 @@
 """A place for a trial that a crash cannot hide: recorded as an instance's, before it is used."""
 
 import secrets
-import signal
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
 from runtime.container.cgroups import Group
-from runtime.container.rungs.attempt import INTERRUPTS
-from runtime.container.state import instances_dir, record_owner, remove_instance, sweep
+from runtime.container.interrupts import delivered, held
+from runtime.container.state import new_directory, record_owner, remove_instance, sweep
 
 
 def new_name() -> str:
@@ -24,14 +23,11 @@ def trial_directory(name: str, groups: tuple[Group, ...] = ()) -> Iterator[Path]
     Raises OSError if it cannot be made.
     """
     sweep()
-    directory = instances_dir() / name
-    before = signal.pthread_sigmask(signal.SIG_BLOCK, INTERRUPTS)
-    try:
-        directory.mkdir(parents=True)
-        record_owner(directory, [Path(group.path) for group in groups])
-        signal.pthread_sigmask(signal.SIG_SETMASK, before)
-        yield directory
-    finally:
-        signal.pthread_sigmask(signal.SIG_BLOCK, INTERRUPTS)
-        remove_instance(directory)
-        signal.pthread_sigmask(signal.SIG_SETMASK, before)
+    with held() as before:
+        directory = new_directory(name)
+        try:
+            record_owner(directory, [Path(group.path) for group in groups])
+            with delivered(before):
+                yield directory
+        finally:
+            remove_instance(directory)

@@ -302,7 +302,7 @@ def test_what_is_no_run_says_what_to_give(tmp_path: Path) -> None:
 def test_a_folder_in_place_of_the_journal_is_an_error(tmp_path: Path) -> None:
     write_run(tmp_path, RUN)
     (tmp_path / "samples.jsonl").mkdir()
-    with pytest.raises(ResultsError, match="cannot be read: Is a directory"):
+    with pytest.raises(ResultsError, match="no regular file"):
         read_run(tmp_path)
 
 

@@ -411,7 +411,7 @@ def test_phases_are_summed_up_over_instances_that_gave_a_value() -> None:
 
 @pytest.mark.parametrize(
     ("labels", "wanted", "baseline"),
-    [(["vm", "host"], None, "host"), (["vm", "runc"], None, "vm"), (["vm", "host"], "vm", "vm")],
+    [(["host", "vm"], None, "host"), (["vm", "runc"], None, "vm"), (["vm", "host"], "vm", "vm")],
 )
 def test_the_baseline(labels: list[str], wanted: str | None, baseline: str) -> None:
     results = results_of({label: [1.0] for label in labels})
@@ -431,4 +431,5 @@ def test_a_plan_of_nothing_is_refused() -> None:
 def test_a_noisy_machine_makes_nothing_equivalent() -> None:
     near = Interval(low=0.7, high=1.5)
     ratio = Ratio(estimate=1.0, blocks=10, ci95=near, ci90=near)
-    assert judge(ratio, 0.6)[0] is Verdict.INCONCLUSIVE
+    assert judge(ratio, 0.6, fixed=0.02)[0] is Verdict.INCONCLUSIVE
+    assert judge(ratio, 0.6, fixed=0.6)[0] is Verdict.EQUIVALENT

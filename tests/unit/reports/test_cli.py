@@ -1,5 +1,6 @@
 import json
 import os
+import re
 import subprocess
 import sys
 from collections.abc import Callable
@@ -92,3 +93,24 @@ def test_help_costs_no_heavy_import() -> None:
         env=environment,
     )
     assert told.stdout.splitlines()[-1] == "[]"
+
+
+def test_csv_of_several_runs_has_one_head(
+    folder: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert main(["synthetic-1", str(folder), "--format", "csv"]) == 0
+    lines = capsys.readouterr().out.splitlines()
+    assert len(lines) == 1 + 2 * 36
+    assert [line.startswith("run,suite,") for line in lines].count(True) == 1
+
+
+def test_the_page_speaks_korean(folder: Path) -> None:
+    assert main(["synthetic-1"]) == 0
+    english = (folder / "report.html").read_text()
+    assert main(["synthetic-1", "--lang", "ko"]) == 0
+    korean = (folder / "report.html").read_text()
+    assert '<html lang="ko">' in korean
+    assert "첫 출력까지" in korean
+    assert not re.search("[\uac00-\ud7a3]", english)
+    for heading in re.findall(r"<h2[^>]*>([^<]*)</h2>", korean):
+        assert re.search("[\uac00-\ud7a3]", heading), heading

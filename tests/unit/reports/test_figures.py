@@ -1,18 +1,16 @@
 import re
+from collections.abc import Sequence
+from dataclasses import replace
 
 import pytest
-from hypothesis import given
-from hypothesis import strategies as st
 
-from benchmarks.results import Arm, Metric
+from benchmarks.results import Arm
 from benchmarks.stats import Spread
 from benchmarks.summary import PhaseSpread
-from reports import figures
+from reports import figures, svg
 
-ARM = Arm(label="host", backend="host", accelerator=None, note=None)
-METRIC = Metric(
-    name="m", unit="ns", direction="lower", start=None, stop=None, method="m", title="<t> & co"
-)
+HOST = Arm(label="host", backend="host", accelerator=None, note=None)
+VM = Arm(label="vm", backend="vm", accelerator="tcg", note=None)
 
 
 def at(phase: str, median: float) -> PhaseSpread:
@@ -20,61 +18,83 @@ def at(phase: str, median: float) -> PhaseSpread:
     return PhaseSpread(workload="boot", label="host", phase=phase, spread=spread)
 
 
-def texts(svg: str) -> list[str]:
-    return re.findall(r"<text[^>]*>([^<]*)</text>", svg)
+def drawn(phases: Sequence[PhaseSpread], name: str = "w") -> str:
+    found = figures.waterfall(phases, [HOST], HOST, "boot", name=name)
+    assert found is not None
+    return found
+
+
+def values(host: Sequence[float], vm: Sequence[float], title: str = "<t> & co") -> figures.Values:
+    lanes = {"host": dict(enumerate(host, start=1)), "vm": dict(enumerate(vm, start=1))}
+    return figures.Values(title=title, unit="ns", arms=(HOST, VM), lanes=lanes)
+
+
+def texts(image: str) -> list[str]:
+    return re.findall(r"<text[^>]*>([^<]*)</text>", image)
 
 
 def test_without_data_there_is_no_figure() -> None:
-    assert figures.waterfall([], [ARM], "boot", name="w") is None
-    assert figures.waterfall([at("request", 0)], [ARM], "boot", name="w") is None
-    assert figures.dots([], METRIC, "boot", [ARM], name="d") is None
+    assert figures.waterfall([], [HOST], HOST, "boot", name="w") is None
+    assert figures.waterfall([at("request", 0)], [HOST], HOST, "boot", name="w") is None
+    assert figures.overview([], [HOST], "boot", name="o") is None
+    for draw in (figures.dots, figures.distribution, figures.run_order):
+        assert draw(values([], []), name="d") is None
 
 
 def test_phases_stand_in_the_order_of_time_with_what_each_took() -> None:
     # A container's process exists before its root does: prepared comes after engine.
-    phases = [at("request", 0), at("prepared", 3e6), at("engine", 1e6), at("output", 4e6)]
-    svg = figures.waterfall(phases, [ARM], "boot", name="w")
-    assert svg is not None
-    shown = texts(svg)
+    shown = texts(
+        drawn([at("request", 0), at("prepared", 3e6), at("engine", 1e6), at("output", 4e6)])
+    )
     names = [text for text in shown if text in {"request", "prepared", "engine", "output"}]
     assert names == ["request", "engine", "prepared", "output"]
     assert [text for text in shown if text.startswith("+")] == [
         "+1.00 ms",
-        "+2.00 ms   at 3.00 ms",
-        "+1.00 ms   at 4.00 ms",
+        "+2.00 ms, at 3.00 ms",
+        "+1.00 ms, at 4.00 ms",
     ]
 
 
-def test_the_ink_is_the_pages_own() -> None:
-    svg = figures.waterfall([at("exec", 1e6)], [ARM], "boot", name="w")
-    assert svg is not None
-    assert "currentColor" in svg
-    assert figures.INK not in svg
-    assert "#000000" not in svg
+def test_colours_are_the_pages_own() -> None:
+    image = figures.dots(values([1, 2], [3, 4]), name="d")
+    assert image is not None
+    assert "currentColor" in image
+    assert svg.INK not in image
+    assert {"--s0", "--s1"} == set(re.findall(r"var\((--s\d+)\)", image))
+    assert not re.findall(r"#[0-9a-f]{6}\b", image)
 
 
 def test_a_title_is_escaped_and_ids_carry_the_figures_name() -> None:
-    svg = figures.waterfall([at("exec", 1e6)], [ARM], "boot", name="w7")
-    assert svg is not None
-    assert all(found.startswith("w7-") for found in re.findall(r'\bid="([^"]*)"', svg))
-    assert all(found.startswith("w7-") for found in re.findall(r'(?:url\(|href=")#([^")]*)', svg))
+    image = figures.dots(values([1, 2], [3, 4]), name="w7")
+    assert image is not None
+    assert "&lt;t&gt; &amp; co" in image
+    assert all(found.startswith("w7-") for found in re.findall(r'\bid="([^"]*)"', image))
+    assert all(
+        found.startswith("w7-") for found in re.findall(r'(?:url\(|href=")#([^")]*)', image)
+    )
+    ids = re.findall(r'\bid="([^"]*)"', image)
+    assert len(ids) == len(set(ids))
 
 
-@given(st.floats(1e-3, 1e12), st.floats(4.0, 1e9), st.sampled_from(["ns", "bytes"]))
-def test_logarithmic_ticks_are_few_and_inside(low: float, factor: float, unit: str) -> None:
-    ticks = figures._log_ticks(low, low * factor, unit)
-    assert 1 <= len(ticks) <= 10
-    assert all(low * 0.999 <= tick <= low * factor * 1.001 for tick in ticks)
-    assert ticks == sorted(set(ticks))
+def test_ranges_far_apart_get_axes_of_their_own() -> None:
+    near, far = values([1e6, 2e6], [2e6, 3e6]), values([1e6, 2e6], [2e9, 3e9])
+    assert figures.is_on_one_axis(near)
+    assert not figures.is_on_one_axis(far)
+    own = figures.distribution(far, name="d")
+    shared = figures.distribution(near, name="d")
+    assert own is not None
+    assert shared is not None
+    assert "1.00 ms … 2.00 ms" in texts(own)
+    assert "½" in texts(shared)
 
 
-@given(st.floats(0, 1e12), st.floats(1e-3, 1e12), st.sampled_from(["ns", "bytes"]))
-def test_linear_ticks_are_few_and_inside(low: float, span: float, unit: str) -> None:
-    if low + span * 1e-6 == low:
-        return  # no float lies between
-    ticks = figures._linear_ticks(low, low + span, unit)
-    assert 2 <= len(ticks) <= 9
-    assert all(low - span * 1e-6 <= tick <= low + span * 1.000001 for tick in ticks)
+def test_many_values_are_thinned_and_few_are_not() -> None:
+    few = figures.dots(values([1, 2, 3], [4, 5]), name="d")
+    many = figures.dots(values(range(1, 5001), range(1, 5001)), name="d")
+    assert few is not None
+    assert many is not None
+    assert few.count("<use") >= 5
+    assert len(many) < 30_000
 
 
 @pytest.mark.parametrize("value", [0.0, 1.0, 1e15])
@@ -82,7 +102,30 @@ def test_a_single_value_has_an_axis(value: float) -> None:
     from matplotlib.figure import Figure
 
     axes = Figure().subplots()
-    figures._value_axis(axes, [value], "ns")
+    figures._value_axis(axes, value, value, "ns")
     low, high = axes.get_xlim()
     assert low < value < high
     assert len(axes.get_xticks()) >= 1
+
+
+@pytest.mark.parametrize("draw", [figures.dots, figures.distribution, figures.run_order])
+def test_one_block_and_constants_can_be_drawn(draw: figures.Draw) -> None:
+    for one in (values([0], [0]), values([5], [7e9]), values([3, 3, 3], [3, 3, 3])):
+        image = draw(one, name="d")
+        assert image is not None
+        assert "nan" not in image
+        assert texts(image)
+
+
+def test_shades_never_get_too_many() -> None:
+    assert figures.blocks_in_a_shade(10) == 1
+    assert figures.blocks_in_a_shade(1000) == 25
+
+
+def test_a_label_of_any_length_stays_inside() -> None:
+    long = replace(HOST, label="x" * 300)
+    image = figures.dots(
+        figures.Values(title="t", unit="ns", arms=(long,), lanes={long.label: {1: 1.0}}), name="d"
+    )
+    assert image is not None
+    assert max(map(len, texts(image))) <= 30

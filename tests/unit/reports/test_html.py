@@ -1,3 +1,8 @@
+import base64
+import csv
+import gzip
+import hashlib
+import io
 import json
 import os
 import random
@@ -28,7 +33,7 @@ class Page(HTMLParser):
         self.elements: list[tuple[str, dict[str, str | None]]] = []
         self.tables: dict[str, list[list[str]]] = {}
         self.text = ""
-        self.data = ""
+        self.script = ""
         self.style = ""
         self._open: list[str] = []
         self._rows: list[list[str]] = []
@@ -61,7 +66,7 @@ class Page(HTMLParser):
     def handle_data(self, data: str) -> None:
         here = self._open[-1] if self._open else ""
         if here == "script":
-            self.data += data
+            self.script += data
         elif here == "style":
             self.style += data
         elif here == "caption":
@@ -169,24 +174,44 @@ def check_interval(
     assert high == pytest.approx(expected[-1], abs=0.3 * width + 0.005 * ratio)
 
 
+def saved(page: Page) -> dict[str, bytes]:
+    """What a reader gets by following the page's download links."""
+    links = [attributes for tag, attributes in page.elements if tag == "a"]
+    return {
+        str(link["download"]): base64.b64decode(str(link["href"]).partition(";base64,")[2])
+        for link in links
+        if "download" in link
+    }
+
+
 def test_the_data_inside_the_page_is_that_of_the_files(folder: Path, page: Page) -> None:
-    embedded = json.loads(page.data)
-    lines = (folder / "samples.jsonl").read_text().splitlines()
-    assert embedded["samples"] == [json.loads(line) for line in lines]
-    assert embedded["run"] == json.loads((folder / "run.json").read_text())
+    files = saved(page)
+    assert gzip.decompress(files["samples.jsonl.gz"]) == (folder / "samples.jsonl").read_bytes()
+    assert files["run.json"] == (folder / "run.json").read_bytes()
+    rows = list(csv.DictReader(io.StringIO(files["summary.csv"].decode())))
+    values, _ = values_in(folder)
+    assert len(rows) == 36
+    for row in rows:
+        mine = values[row["workload"], row["metric"], row["label"]]
+        assert float(row["median"]) == statistics.median(mine.values())
+    for content in files.values():
+        assert hashlib.sha256(content).hexdigest() in page.text
 
 
-def test_the_page_loads_and_runs_nothing(folder: Path, page: Page) -> None:
+def test_the_page_loads_nothing_and_runs_one_script(folder: Path, page: Page) -> None:
     for tag, attributes in page.elements:
-        assert tag not in {"link", "img", "image", "iframe", "object", "embed", "base", "form"}
+        assert tag not in {"link", "img", "image", "iframe", "object", "embed", "base"}
         assert not {"src", "srcset", "action", "data", "background"} & attributes.keys()
         assert not [name for name in attributes if name.startswith("on")]
-        for name in ("href", "xlink:href"):
-            assert (attributes.get(name) or "#").startswith("#")
+        for name in {"href", "xlink:href"} & attributes.keys():
+            target = attributes[name] or ""
+            assert target.startswith("data:" if "download" in attributes else "#")
     scripts = [attributes for tag, attributes in page.elements if tag == "script"]
-    assert scripts == [{"type": "application/json", "id": "isoscope-data"}]
+    assert scripts == [{}]
     assert not re.search(r"url\((?!#)|@import", page.style)
-    assert "http" not in (folder / "report.html").read_text().replace("http-equiv", "")
+    assert not re.search(r"fetch|import|eval|XMLHttp|WebSocket|innerHTML", page.script)
+    text = re.sub(r"base64,[A-Za-z0-9+/=]+", "", (folder / "report.html").read_text())
+    assert "http" not in text.replace("http-equiv", "")
 
 
 def test_the_policy_forbids_the_network(page: Page) -> None:
@@ -196,7 +221,10 @@ def test_the_policy_forbids_the_network(page: Page) -> None:
         if tag == "meta" and attributes.get("http-equiv") == "Content-Security-Policy"
     )
     assert policy is not None
-    assert policy.startswith("default-src 'none'; style-src 'unsafe-inline';")
+    digest = base64.b64encode(hashlib.sha256(page.script.encode()).digest()).decode()
+    assert policy.startswith(
+        f"default-src 'none'; style-src 'unsafe-inline'; script-src 'sha256-{digest}';"
+    )
 
 
 def test_the_page_is_accessible_by_structure(page: Page) -> None:
@@ -206,8 +234,10 @@ def test_the_page_is_accessible_by_structure(page: Page) -> None:
     assert tags.count("caption") == tags.count("table") == len(page.tables)
     assert "" not in page.tables
     assert all("scope" in attributes for tag, attributes in page.elements if tag == "th")
-    drawn = [attributes for tag, attributes in page.elements if tag == "svg"]
-    assert len(drawn) == 10
+    images = [each for tag, each in page.elements if tag == "svg" and "role" in each]
+    drawn = [attributes for attributes in images if "aria-labelledby" in attributes]
+    assert len(drawn) == 9 * 3 + 4  # of each metric three; an overview and three waterfalls
+    assert all(each.get("aria-label") for each in images if each not in drawn)
     ids = [attributes["id"] for _, attributes in page.elements if "id" in attributes]
     assert len(ids) == len(set(ids))
     for attributes in drawn:
@@ -217,7 +247,7 @@ def test_the_page_is_accessible_by_structure(page: Page) -> None:
         str(attributes.get(name))[1:]
         for _, attributes in page.elements
         for name in ("href", "xlink:href")
-        if name in attributes
+        if name in attributes and "download" not in attributes
     }
     assert targets <= set(ids)
 
@@ -277,7 +307,8 @@ def test_a_strangers_text_stays_text(write_synthetic: WriteRun) -> None:
     assert "x-evil" not in {tag for tag, _ in page.elements}
     assert page.text.count(EVIL) > 30
     assert "49" not in page.text.replace(EVIL, "").partition("Verdicts")[0]
-    assert json.loads(page.data)["run"]["suite"] == EVIL
+    assert json.loads(saved(page)["run.json"])["suite"] == EVIL
+    assert "alert" not in page.script
 
 
 PUBLISH = """
@@ -368,7 +399,8 @@ def test_what_is_measured_once_is_said_to_be(write_synthetic: WriteRun) -> None:
     _, host, container, vm = page.tables["Hashing 64 MiB (cpu.sha256), workload sha256"]
     assert (host[2], container[4], vm[4]) == ("baseline", "1 measured once", "1 measured once")
     assert {row[7] for row in (host, container, vm)} == {"\N{EM DASH}"}
-    assert len([tag for tag, _ in page.elements if tag == "svg"]) == 9
+    drawn = [each for tag, each in page.elements if tag == "svg" and "aria-labelledby" in each]
+    assert len(drawn) == 8 * 3 + 4
 
 
 def test_noise_that_widens_a_margin_is_told(write_synthetic: WriteRun) -> None:

@@ -2,10 +2,12 @@ from dataclasses import replace
 
 import pytest
 
-from benchmarks.results import Arm, Metric
+from benchmarks.results import Arm, Direction, Metric
 from benchmarks.stats import Interval, Ratio, Spread, Verdict
 from benchmarks.summary import Comparison, Counts, Row, Summary
+from reports.style import effect
 from reports.verdicts import statements, verdict_word
+from reports.words import Words
 
 HOST = Arm(label="host", backend="host", accelerator=None, note=None)
 VM = Arm(label="vm", backend="vm", accelerator="tcg", note=None)
@@ -145,13 +147,10 @@ def test_a_gap_says_why() -> None:
 )
 def test_words(unit: str, words: str) -> None:
     metric = replace(METRIC, unit=unit)
-    told = [
-        verdict_word(metric, compared(verdict, (2, 3)))
-        for verdict in (Verdict.HIGHER, Verdict.LOWER)
-    ]
+    told = [verdict_word(metric, verdict, 0.1) for verdict in (Verdict.HIGHER, Verdict.LOWER)]
     assert " ".join(told) == words
-    assert verdict_word(metric, compared(Verdict.TOO_FEW, None)) == "n too small"
-    assert verdict_word(metric, compared(Verdict.EQUIVALENT, (1, 1))) == "within ±10 %"
+    assert verdict_word(metric, Verdict.TOO_FEW, 0.1) == "n too small"
+    assert verdict_word(metric, Verdict.EQUIVALENT, 0.1) == "within ±10 %"
 
 
 def test_once() -> None:
@@ -159,3 +158,43 @@ def test_once() -> None:
         "Time to first output: vm[tcg] is at 4.00x of host; "
         "measured once, so there is no interval."
     )
+
+
+def test_korean_says_the_same_numbers() -> None:
+    host = Row(
+        workload="w", metric=METRIC, arm=HOST, spread=SPREAD, counts=COUNTS, comparison=None
+    )
+    row = replace(host, arm=VM, comparison=compared(Verdict.HIGHER, (790, 840)))
+    summary = Summary(
+        baseline="host",
+        resamples=1,
+        seed=1,
+        rows=(host, row),
+        floors=(),
+        phases=(),
+        identities=(),
+        inequalities=(),
+    )
+    (said,) = statements(summary, Words(language="ko"))
+    assert said.text == (
+        "vm[tcg]: 첫 출력까지 host 대비 812배 늦음 (95 % 신뢰구간 790\N{EN DASH}840; 10블록)."
+    )
+    assert (said.amount, said.effect) == ("812배", "worse")
+
+
+@pytest.mark.parametrize(
+    ("direction", "verdict", "expected"),
+    [
+        ("lower", Verdict.HIGHER, "worse"),
+        ("lower", Verdict.LOWER, "better"),
+        ("higher", Verdict.HIGHER, "better"),
+        ("higher", Verdict.LOWER, "worse"),
+        ("lower", Verdict.EQUIVALENT, "same"),
+        ("lower", Verdict.INCONCLUSIVE, "unsure"),
+        ("lower", Verdict.ONCE, "none"),
+    ],
+)
+def test_a_verdict_speaks_for_someone(
+    direction: Direction, verdict: Verdict, expected: str
+) -> None:
+    assert effect(replace(METRIC, direction=direction), verdict) == expected

@@ -45,7 +45,7 @@ def test_the_rom_begins_at_the_reset_vector_and_jumps_to_its_start() -> None:
         (Climb(stage="X", ticks=100), Climb(stage="X", ticks=1000), "kvm", "KVM works"),
         (Climb(stage="X", ticks=2000), Climb(stage="X", ticks=1000), "kvm", "KVM works"),
         (Climb(stage="X", ticks=2001), Climb(stage="X", ticks=1000), "tcg", "2 times slower"),
-        (Climb(stage="X", ticks=9**9), Climb(stage="X", ticks=9**5), "tcg", "6,561 times slower"),
+        (Climb(stage="X", ticks=9**9), Climb(stage="X", ticks=9**5), "tcg", "7,000 times slower"),
         (Climb(stage="", ticks=None), Climb(stage="X", ticks=1000), "tcg", "printed nothing"),
         (Climb(stage="P", ticks=None), Climb(stage="X", ticks=1000), "tcg", "protected mode"),
         (Climb(stage="L", ticks=None), Climb(stage="X", ticks=1000), "tcg", "did not end"),

@@ -64,7 +64,7 @@ def container(*argv: str, limits: Limits = SOME) -> ContainerSpec:
         ("v1", plan(container("sh", "-c", "exit 7"), facts(V1))),
         ("v2", plan(container("sh", "-c", "exit 7"), facts(V2))),
         ("idle", plan(container(limits=Limits()), facts(V1))),
-        ("exec", plan_exec(process("id"), container(), facts(V1), 4321)),
+        ("exec", plan_exec(process("id"), container(), facts(V1))),
         ("host", plan_plain(process("/bin/id"), "/home/rootfs/tree", "x86_64")),
     ],
 )
@@ -102,8 +102,8 @@ def test_the_locks_close_in_the_only_order_that_works() -> None:
     )
     assert order.index("setgroups") < order.index("setresgid") < order.index("setresuid")
     assert order.index("setresuid") < order.index("capset") < no_new_privs
-    assert no_new_privs < order.index("seccomp") < order.index("execve")
-    assert set(order[order.index("seccomp") + 1 :]) == {"execve"}
+    assert no_new_privs < order.index("seccomp")
+    assert order[order.index("seccomp") + 1 :] == ["execveat"]
 
 
 def test_all_mounts_but_the_root_come_after_the_old_root_is_gone() -> None:
@@ -155,7 +155,14 @@ def test_a_nul_or_a_relative_directory_is_refused() -> None:
 
 
 def test_the_program_is_looked_for_where_path_says() -> None:
-    made = plan(container("prog"), facts())
-    assert [args[0] for args in calls(made, "execve")] == ["/bin/prog", "/usr/bin/prog"]
-    named = plan(container("./prog"), facts())
-    assert [args[0] for args in calls(named, "execve")] == ["./prog"]
+    ((_, words, _),) = calls(plan(container("prog", "-x"), facts()), "execveat")
+    assert words == ("/bin/prog", "/usr/bin/prog", "", "prog", "-x")
+    ((_, words, _),) = calls(plan(container("./prog"), facts()), "execveat")
+    assert words == ("./prog", "", "./prog")
+
+
+def test_what_is_executed_first_is_sealed() -> None:
+    inside = plan(container("true"), facts()).inside
+    order = [step.call for step in inside]
+    assert order.index("memfd_create") < order.index("fcntl") < order.index("seccomp")
+    assert calls(plan(container("true"), facts()), "fcntl")[0][1:] == (1033, 0xF)

@@ -1,0 +1,78 @@
+"""Ctrl-C and SIGTERM at any moment: the status says so, no traceback, nothing left."""
+
+import os
+import random
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Iterator
+from pathlib import Path
+
+import leftovers
+import pytest
+
+from benchmarks.results import read_record
+from runtime.image import Image, Store, state_dir
+
+pytestmark = pytest.mark.skipif(os.geteuid() != 0, reason="needs root; run as root")
+ROOT = Path(__file__).parent.parent.parent
+MOMENTS = 8
+
+
+@pytest.fixture(autouse=True)
+def nothing_left(busybox: Image) -> Iterator[None]:
+    assert Store().resolve("busybox").digest == busybox.digest
+    before = leftovers.seen()
+    yield
+    assert not leftovers.settled(before)
+    assert not list((state_dir() / "instances").glob("*"))
+
+
+def hurt(words: list[str], number: int, after_s: float) -> tuple[int, str]:
+    """Start the front door as a shell would, send it a signal; its status and what it said."""
+    process = subprocess.Popen(
+        [sys.executable, str(ROOT / "isoscope.py"), *words],
+        stdout=subprocess.DEVNULL, stderr=subprocess.PIPE,
+        preexec_fn=lambda: signal.signal(signal.SIGINT, signal.default_int_handler),  # noqa: PLW1509 - one thread
+    )  # fmt: skip
+    time.sleep(after_s)
+    process.send_signal(number)
+    _, said = process.communicate(timeout=60)
+    return process.returncode, said.decode()
+
+
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
+@pytest.mark.parametrize("backend", ["container", "host"])
+def test_run(backend: str, number: signal.Signals) -> None:
+    stream = random.Random(number)  # noqa: S311 - moments to repeat, not a secret
+    script = "setsid sleep 1000 & sleep 1001 # left-over"
+    for _ in range(MOMENTS):
+        after_s = stream.uniform(0.12, 0.5)  # earlier the interpreter itself is still starting
+        status, said = hurt(
+            ["run", "--on", backend, "busybox", "sh", "-c", script], number, after_s
+        )
+        assert status in {128 + number, -number}, said
+        assert "Traceback" not in said or status == -number
+
+
+def test_a_normal_end_leaves_no_orphan() -> None:
+    script = "setsid sleep 1000 & exit 3 # left-over"
+    for backend in ("container", "host"):
+        argv = [sys.executable, str(ROOT / "isoscope.py"), "run", "--on", backend, "busybox"]
+        done = subprocess.run([*argv, "sh", "-c", script], timeout=60, check=False)
+        assert done.returncode == 3
+
+
+@pytest.mark.slow
+def test_bench(tmp_path: Path) -> None:
+    stream = random.Random(3)  # noqa: S311 - moments to repeat, not a secret
+    for number in [signal.SIGINT, signal.SIGTERM] * (MOMENTS // 2):
+        words = ["bench", "boot", "--on", "host,container", "--out", str(tmp_path)]
+        status, said = hurt(words, number, stream.uniform(0.4, 3.0))
+        assert status == 128 + signal.SIGINT, said
+        assert "Traceback" not in said
+        assert "interrupted" in said
+    records = [read_record(path.parent) for path in tmp_path.glob("*/run.json")]
+    assert records
+    assert {record.outcome for record in records} == {"interrupted"}

@@ -1,0 +1,167 @@
+from collections.abc import Callable
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import pytest
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
+
+from benchmarks.results import Results, Run, Sample
+from benchmarks.summary import summarise
+from reports import summary_of
+from reports.validity import Check, State, checks
+
+WriteRun = Callable[..., Path]
+QUIET: dict[str, Any] = {
+    "cpus": 2, "hypervisor": False, "governor": "performance", "smt": "off", "swap_bytes": 0,
+    "transparent_hugepages": "madvise", "ksm": "0", "clocksource": "tsc",
+    "before": {"load_averages": [0.1, 0, 0], "stolen_ticks": 100},
+    "after": {"load_averages": [0.9, 0, 0], "stolen_ticks": 110},
+}  # fmt: skip
+
+
+@pytest.fixture
+def results(write_synthetic: WriteRun) -> Results:
+    return summary_of(write_synthetic(environment=QUIET))[0]
+
+
+def answered(results: Results) -> dict[str, Check]:
+    summary = summarise(results, resamples=200, seed=1)
+    return {check.name: check for check in checks(results, summary)}
+
+
+def with_run(results: Results, **changes: Any) -> Results:
+    return replace(results, run=replace(results.run, **changes))
+
+
+def with_environment(results: Results, **changes: Any) -> Results:
+    return with_run(results, environment={**results.run.environment, **changes})
+
+
+def test_a_quiet_machine_passes(results: Results) -> None:
+    found = answered(results)
+    machine = (
+        "hypervisor",
+        "load",
+        "steal",
+        "governor",
+        "smt",
+        "swap",
+        "thp",
+        "ksm",
+        "clocksource",
+    )
+    assert {found[name].state for name in machine} == {State.PASS}
+    assert "0.0160 %" in found["steal"].seen  # 10 ticks of 2 processors in 312 s
+    assert all(check.effect and check.title for check in found.values())
+
+
+@pytest.mark.parametrize(
+    ("name", "changes"),
+    [
+        ("hypervisor", {"hypervisor": True}),
+        ("load", {"before": {"load_averages": [0.41, 0, 0], "stolen_ticks": 100}}),
+        ("steal", {"after": {"stolen_ticks": 100 + 313}}),
+        ("governor", {"governor": "powersave"}),
+        ("smt", {"smt": "on"}),
+        ("swap", {"swap_bytes": 1 << 30}),
+        ("thp", {"transparent_hugepages": "always"}),
+        ("ksm", {"ksm": "1"}),
+        ("clocksource", {"clocksource": "hpet"}),
+    ],
+)
+def test_each_disturbance_is_seen_alone(
+    results: Results, name: str, changes: dict[str, Any]
+) -> None:
+    quiet, noisy = answered(results), answered(with_environment(results, **changes))
+    assert noisy[name].state is State.WARN
+    others = {each for each in quiet if each != name}
+    assert {quiet[each] for each in others if each != "load"} <= set(noisy.values())
+
+
+def test_what_the_machine_does_not_show_is_not_passed(results: Results) -> None:
+    found = answered(with_run(results, environment={}))
+    machine = (
+        "hypervisor",
+        "load",
+        "steal",
+        "governor",
+        "smt",
+        "swap",
+        "thp",
+        "ksm",
+        "clocksource",
+    )
+    assert {found[name].state for name in machine} == {State.UNKNOWN}
+
+
+def test_the_design_is_judged(results: Results) -> None:
+    found = answered(results)
+    assert found["blocks"].state is State.PASS
+    assert found["order"].state is State.PASS
+    assert found["accelerator"].state is State.WARN
+    assert found["equal"].state is State.WARN
+    assert "memory_total_bytes" in found["equal"].seen
+    assert found["complete"].state is State.WARN  # one timeout, one failure
+    few = with_run(results, plan=replace(results.run.plan, blocks=5, order="fixed"))
+    assert answered(few)["blocks"].state is State.FAIL
+    assert answered(few)["order"].state is State.FAIL
+    assert answered(with_run(results, outcome="interrupted"))["complete"].state is State.FAIL
+    assert answered(replace(results, torn="line 9"))["complete"].state is State.FAIL
+
+
+def test_another_root_file_system_is_a_failure(results: Results) -> None:
+    def other(sample: Sample) -> Sample:
+        if sample.label != "vm" or sample.facts is None:
+            return sample
+        return replace(sample, facts={**sample.facts, "rootfs_fingerprint": "sha256:00"})
+
+    changed = replace(results, samples=tuple(other(sample) for sample in results.samples))
+    assert answered(changed)["equal"].state is State.FAIL
+
+
+def test_a_control_that_differs_is_told(results: Results) -> None:
+    def heavier(sample: Sample) -> Sample:
+        if sample.label != "host'" or sample.value is None or sample.metric != "cpu.sha256":
+            return sample
+        return replace(sample, value=sample.value * 2)
+
+    assert answered(results)["aa"].state is State.PASS
+    changed = replace(results, samples=tuple(heavier(sample) for sample in results.samples))
+    assert answered(changed)["aa"].state is State.WARN
+    assert "cpu.sha256" in answered(changed)["aa"].seen
+    alone = replace(
+        results,
+        run=replace(
+            results.run, plan=replace(results.run.plan, backends=results.run.plan.backends[:1])
+        ),
+        samples=tuple(sample for sample in results.samples if sample.label == "host"),
+    )
+    assert answered(alone)["aa"].state is State.UNKNOWN
+
+
+JSON = st.recursive(
+    st.none() | st.booleans() | st.integers(-(2**62), 2**62) | st.text(max_size=20),
+    lambda inner: st.lists(inner, max_size=3) | st.dictionaries(st.text(max_size=5), inner),
+    max_leaves=6,
+)
+
+
+@settings(suppress_health_check=[HealthCheck.function_scoped_fixture], max_examples=60)
+@given(environment=st.dictionaries(st.sampled_from(sorted(QUIET)), JSON), when=st.text())
+def test_a_strangers_environment_always_has_answers(
+    run_alone: Run, environment: dict[str, Any], when: str
+) -> None:
+    results = Results(
+        run=replace(run_alone, environment=environment, started_at=when, ended_at=when),
+        samples=(),
+    )
+    found = answered(results)
+    assert len(found) == 15
+    assert all(check.seen.isprintable() for check in found.values())
+
+
+@pytest.fixture
+def run_alone(results: Results) -> Run:
+    return results.run
