@@ -73,7 +73,9 @@ class Attempts:
         try:
             with worker(subject.name) as backend:
                 backend.prepare(self.image)
-                with backend.launch(self._spec(subject, workload)) as instance:
+                limit_s = workload.timeout_s if workload.runs_to_exit else 0.0
+                spec = self._spec(subject, workload)
+                with backend.launch(spec, exit_within_s=limit_s) as instance:
                     try:
                         outcome.values |= workload.measure(instance, outcome.facts)
                     finally:

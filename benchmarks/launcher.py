@@ -42,9 +42,15 @@ class InstanceFailed(BenchmarkError):  # noqa: N818 - named by what happened
 class RemoteInstance:
     """See ``benchmarks.backend.Instance``; every call is one question to the worker."""
 
-    def __init__(self, backend: "RemoteBackend", phases: Mapping[str, int]) -> None:
+    def __init__(
+        self,
+        backend: "RemoteBackend",
+        phases: Mapping[str, int],
+        ended: wire.Message | None = None,
+    ) -> None:
         self._backend = backend
         self._phases = phases
+        self._ended = ended
         self.teardown_ns: int | None = None
         """From leaving the block to the phase ``gone``; known once it was left."""
 
@@ -55,7 +61,12 @@ class RemoteInstance:
 
     def wait(self, *, timeout_s: float) -> ExecResult:
         """See ``Instance.wait``."""
-        answer = self._backend.ask("wait", timeout_s=timeout_s, _within_s=timeout_s)
+        if self._ended is None:
+            answer = self._backend.ask("wait", timeout_s=timeout_s, _within_s=timeout_s)
+        elif "timeout" in self._ended:
+            raise wire.unpack_timeout(self._ended["timeout"])
+        else:
+            answer = self._ended["result"]
         result = wire.unpack_result(answer)
         self._phases = dict(self._phases) | dict(result.phases)
         return result
@@ -112,10 +123,20 @@ class RemoteBackend:
         return Preparation(**self.ask("prepare", image=image, _within_s=_PREPARE_S))
 
     @contextmanager
-    def launch(self, spec: InstanceSpec) -> Iterator[RemoteInstance]:
-        """See ``Backend.launch``."""
-        answer = self.ask("launch", spec=wire.pack_spec(spec), _within_s=2 * _GRACE_S)
-        instance = RemoteInstance(self, answer["phases"])
+    def launch(
+        self, spec: InstanceSpec, *, exit_within_s: float = 0.0
+    ) -> Iterator[RemoteInstance]:
+        """See ``Backend.launch``.
+
+        With *exit_within_s* the worker waits for the end of ``spec.argv`` from the moment it has
+        launched, so that no journey between two processes is in the times; ``wait`` then gives,
+        or raises, what it saw.
+        """
+        limit_s = 2 * _GRACE_S + exit_within_s
+        answer = self.ask(
+            "launch", spec=wire.pack_spec(spec), exit_within_s=exit_within_s, _within_s=limit_s
+        )
+        instance = RemoteInstance(self, answer["phases"], answer["ended"])
         try:
             yield instance
         finally:

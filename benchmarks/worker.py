@@ -127,7 +127,7 @@ class Server:
         made = self._backend.prepare(image)
         return {name: getattr(made, name) for name in made.__slots__}
 
-    def _do_launch(self, spec: wire.Message) -> Any:
+    def _do_launch(self, spec: wire.Message, exit_within_s: float) -> Any:
         if self._groups is not None:
             self._groups.enter("instance/engine")
         manager = self._backend.launch(wire.unpack_spec(spec))
@@ -139,7 +139,8 @@ class Server:
             manager.__exit__(None, None, None)
 
         self._leave = leave
-        return {"phases": dict(instance.phases)}
+        ended = _waited(instance, exit_within_s) if exit_within_s > 0 else None
+        return {"phases": dict(instance.phases), "ended": ended}
 
     def _do_until_output(self, timeout_s: float) -> Any:
         return self._launched().until_output(timeout_s=timeout_s)
@@ -202,6 +203,14 @@ def main(argv: Sequence[str]) -> int:
             line.send({"ok": name})
             Server(backend, own, line).serve()
     return 0
+
+
+def _waited(instance: Instance, timeout_s: float) -> wire.Message:
+    """The end of the instance's command, or that it did not come in time."""
+    try:
+        return {"result": wire.pack_result(instance.wait(timeout_s=timeout_s))}
+    except InstanceTimeout as passed:
+        return {"timeout": wire.pack_timeout(passed)}
 
 
 def _nothing() -> None:

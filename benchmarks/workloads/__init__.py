@@ -44,6 +44,10 @@ class Workload(Protocol):
     def timeout_s(self) -> float:
         """After this an instance counts as hung."""
 
+    @property
+    def runs_to_exit(self) -> bool:
+        """Whether the end of its command is what is measured."""
+
     def measure(self, instance: RemoteInstance, facts: Facts) -> Values:
         """What can be read while the instance runs; adds what it learns to *facts*."""
 

@@ -12,6 +12,7 @@ _METHOD = "host CLOCK_MONOTONIC in the worker that launches"
 class Boot:
     """The program prints which kernel it runs on, so that its output proves where it ran."""
 
+    runs_to_exit = True
     timeout_s = 60.0
     record = Record(
         name="boot",

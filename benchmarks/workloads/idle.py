@@ -7,13 +7,42 @@ from benchmarks.results import Workload as Record
 from benchmarks.workloads import Facts, Value, Values, WorkloadFailed, facts
 
 _DEFINITIONS = {
-    "memory.pss": ("pss", "Memory, shared pages split (PSS)"),
-    "memory.uss": ("uss", "Memory, private pages only (USS)"),
-    "memory.cgroup": ("cgroup", "Memory charged by the kernel (cgroup)"),
-    "memory.instrument": ("instrument", "Memory of the worker that launched it"),
-    "disk.instance": ("disk_instance", "Disk each further instance adds"),
+    "memory.pss": (
+        "pss",
+        "Memory, shared pages split (PSS)",
+        (
+            "Pss of the instance's processes; of a VM: QEMU, with the pages of its program and of the"
+            " kernel file that it maps, which a second VM would share"
+        ),
+    ),
+    "memory.uss": (
+        "uss",
+        "Memory, private pages only (USS)",
+        (
+            "Private_Clean + Private_Dirty of the same processes; file pages that nobody else maps"
+            " count, so it may exceed what a cgroup is charged"
+        ),
+    ),
+    "memory.cgroup": (
+        "cgroup",
+        "Memory charged by the kernel (cgroup)",
+        (
+            "charge of the group in which engine and instance were born, kernel memory included; file"
+            " pages count for whoever touched them first, often an earlier instance"
+        ),
+    ),
+    "memory.instrument": (
+        "instrument",
+        "Memory of the worker that launched it",
+        "Pss of the worker process, which is part of no other metric",
+    ),
+    "disk.instance": (
+        "disk_instance",
+        "Disk each further instance adds",
+        "allocated blocks of what is the instance's own",
+    ),
 }
-"""Metric -> the definition's name in a usage, and its title."""
+"""Metric -> the definition's name in a usage, its title, and how it is read."""
 
 
 _SCRIPT = "mkfifo /tmp/$$ && exec 3<>/tmp/$$ && rm /tmp/$$ && echo idle && read -r _ <&3"
@@ -23,6 +52,7 @@ _SCRIPT = "mkfifo /tmp/$$ && exec 3<>/tmp/$$ && rm /tmp/$$ && echo idle && read 
 class Idle:
     """A shell says one word and waits for ever; then the instance is looked at from outside."""
 
+    runs_to_exit = False
     timeout_s = 60.0
     record = Record(
         name="idle",
@@ -30,9 +60,9 @@ class Idle:
         metrics=tuple(
             Metric(
                 name=name, unit="bytes", direction="lower", start=None, stop=None,
-                method="read once from the host after the first output", title=title,
+                method=f"read once from the host after the first output: {method}", title=title,
             )
-            for name, (_, title) in _DEFINITIONS.items()
+            for name, (_, title, method) in _DEFINITIONS.items()
         ),
     )  # fmt: skip
 
@@ -42,7 +72,7 @@ class Idle:
             raise WorkloadFailed("no output before the deadline")
         usage = instance.usage()
         facts.of_instance(instance, facts_)
-        return {metric: _value(usage, name) for metric, (name, _) in _DEFINITIONS.items()}
+        return {metric: _value(usage, name) for metric, (name, _, _) in _DEFINITIONS.items()}
 
     def conclude(self, instance: RemoteInstance) -> Values:  # noqa: ARG002 - the protocol's
         """Nothing is read of what is gone."""

@@ -266,3 +266,19 @@ def test_the_same_image_on_its_own_terms(
     here = os.uname().release
     assert (facts["kernel_release"] == here) == (name not in MACHINES)
     assert len(str(facts["rootfs_fingerprint"])) == 64
+
+
+def test_memory_that_is_held_is_charged(
+    backend: RemoteBackend, busybox: Image, features: Features
+) -> None:
+    if "memory" not in features.enforces:
+        pytest.skip(f"{backend.name} has no group of its own to charge")
+    held = 40 << 20
+    script = f"head -c {held} /dev/zero > /dev/shm/held && echo on && sleep 1000"
+    spec = shell(busybox, script, memory_bytes=256 << 20)
+    with backend.launch(spec) as instance:
+        assert instance.until_output(timeout_s=WAIT_S)
+        usage = instance.usage()
+    if "cgroup" not in usage.readings:
+        pytest.skip(f"{backend.name}: {usage.absent['cgroup']}")
+    assert usage.readings["cgroup"].value_bytes >= held

@@ -205,7 +205,7 @@ def test_gc_finds_what_a_killed_owner_left(busybox: Image) -> None:
     before = leftovers.seen()
     with worker("container") as backend:
         backend.prepare(busybox.digest)
-        backend.ask("launch", spec=_packed(InstanceSpec(image=busybox.digest)))
+        backend.ask("launch", spec=_packed(InstanceSpec(image=busybox.digest)), exit_within_s=0.0)
         os.kill(backend.pid, signal.SIGKILL)
         backend.lost = True
     assert leftovers.seen() - before

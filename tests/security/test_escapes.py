@@ -8,7 +8,7 @@ import leftovers
 import pytest
 
 from benchmarks.backend import ExecResult, InstanceSpec
-from benchmarks.launcher import RemoteBackend, worker
+from benchmarks.launcher import InstanceFailed, RemoteBackend, worker
 from runtime.image import Image
 
 pytestmark = pytest.mark.skipif(os.geteuid() != 0, reason="containers need root; run as root")
@@ -125,3 +125,42 @@ def test_a_link_for_a_mount_point_is_refused(
             stdout=1,
             stderr=2,
         )
+
+
+@pytest.mark.parametrize(
+    "script", ["/proc/self/exe", "printf '#!/proc/self/exe\\n' > /x; chmod 755 /x; /x"]
+)
+def test_the_launching_binary_is_never_executed_inside(
+    backend: RemoteBackend, busybox: Image, script: str
+) -> None:
+    """CVE-2019-5736: what /proc/self/exe names is our stub in a sealed file, or the image's own."""
+    direct = InstanceSpec(image=busybox.digest, argv=("/proc/self/exe", "-c", "print(1)"))
+    with backend.launch(direct) as instance:
+        assert b"1" not in instance.wait(timeout_s=30).stdout
+    result = attempt(backend, busybox, f"{script}; readlink /proc/self/exe")
+    assert b"python" not in result.stdout + result.stderr
+
+
+def test_nobody_else_can_reach_what_a_container_wrote(
+    backend: RemoteBackend, busybox: Image
+) -> None:
+    from runtime.container.state import instances_dir
+
+    spec = InstanceSpec(
+        image=busybox.digest, argv=("sh", "-c", "chmod 4755 /bin; echo on; sleep 9")
+    )
+    with backend.launch(spec) as instance:
+        assert instance.until_output(timeout_s=30)
+        assert instances_dir().stat().st_mode & 0o777 == 0o700
+        modes = {p.stat().st_mode & 0o777 for p in instances_dir().iterdir() if p.is_dir()}
+    assert modes == {0o700}
+
+
+def test_a_deep_tree_is_removed_too(backend: RemoteBackend, busybox: Image) -> None:
+    script = "i=0; while [ $i -lt 1500 ]; do mkdir d && cd d; i=$((i+1)); done; echo deep"
+    assert b"deep" in attempt(backend, busybox, f"cd /tmp; {script}").stdout
+
+
+def test_a_flood_of_output_is_ended(backend: RemoteBackend, busybox: Image) -> None:
+    with pytest.raises(InstanceFailed, match="64 MiB of output"):
+        attempt(backend, busybox, "cat /dev/zero")
