@@ -11,8 +11,8 @@ _DEFINITIONS = {
         "pss",
         "Memory, shared pages split (PSS)",
         (
-            "Pss of the instance's processes; of a VM: QEMU, with the pages of its program and of the"
-            " kernel file that it maps, which a second VM would share"
+            "Pss of the instance's processes; of a VM: QEMU, with the pages of its program and of"
+            " the kernel file that it maps, which a second VM would share"
         ),
     ),
     "memory.uss": (
@@ -27,8 +27,8 @@ _DEFINITIONS = {
         "cgroup",
         "Memory charged by the kernel (cgroup)",
         (
-            "charge of the group in which engine and instance were born, kernel memory included; file"
-            " pages count for whoever touched them first, often an earlier instance"
+            "charge of the group in which engine and instance were born, kernel memory included;"
+            " file pages count for whoever touched them first, often an earlier instance"
         ),
     ),
     "memory.instrument": (

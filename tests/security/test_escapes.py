@@ -133,7 +133,7 @@ def test_a_link_for_a_mount_point_is_refused(
 def test_the_launching_binary_is_never_executed_inside(
     backend: RemoteBackend, busybox: Image, script: str
 ) -> None:
-    """CVE-2019-5736: what /proc/self/exe names is our stub in a sealed file, or the image's own."""
+    """CVE-2019-5736: /proc/self/exe is our stub in a sealed file, or a program of the image."""
     direct = InstanceSpec(image=busybox.digest, argv=("/proc/self/exe", "-c", "print(1)"))
     with backend.launch(direct) as instance:
         assert b"1" not in instance.wait(timeout_s=30).stdout
