@@ -102,7 +102,8 @@ class ArchiveReader:
         self, header: bytes, flag: bytes, before: Mapping[str, bytes]
     ) -> dict[str, bytes]:
         size_bytes = _number(header, 124, 12, "size")
-        if size_bytes > MAX_HEADER_BYTES:
+        known_bytes = sum(len(key) + len(value) for key, value in before.items())
+        if known_bytes + size_bytes > MAX_HEADER_BYTES:
             raise ImageError(f"an extended tar header is larger than {MAX_HEADER_BYTES} bytes")
         self._start_content(size_bytes)
         data = b"".join(self.chunks())
@@ -218,12 +219,14 @@ def _mtime_ns(header: bytes, extended: Mapping[str, bytes]) -> int:
 
 def _pax_records(data: bytes) -> Iterator[tuple[str, bytes]]:
     """The records, each a LENGTH that counts itself, a space, KEY=VALUE and a newline."""
-    while data:
-        digits, _, _ = data[:20].partition(b" ")
-        length = int(digits) if digits.isdigit() else 0
-        record = data[len(digits) + 1 : length]
+    start = 0
+    while start < len(data):
+        digits, _, _ = data[start : start + 20].partition(b" ")
+        end = start + (int(digits) if digits.isdigit() else 0)
+        record = data[start + len(digits) + 1 : end]
         key, equals, value = record.partition(b"=")
-        if not equals or not key or not record.endswith(b"\n") or length > len(data):
-            raise ImageError(f"an extended tar header has a bad record: {data[:40]!r}")
+        if not equals or not key or not record.endswith(b"\n") or end > len(data):
+            bad = data[start : start + 40]
+            raise ImageError(f"an extended tar header has a bad record: {bad!r}")
         yield key.decode("utf-8", "surrogateescape"), value[:-1]
-        data = data[length:]
+        start = end
