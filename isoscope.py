@@ -39,6 +39,11 @@ def main(argv: Sequence[str] | None = None) -> int:
     if not words or words[0] in {"-h", "--help", "help"}:
         print(_HELP, end="")
         return 0 if words else USAGE
+    if words[0] == "--version":
+        project = Path(__file__).with_name("pyproject.toml").read_text(encoding="utf-8")
+        line = next(line for line in project.splitlines() if line.startswith("version"))
+        print(f"isoscope {line.split(chr(34))[1]}")
+        return 0
     _hold_standard_descriptors()
     try:
         status = _dispatch(words)

@@ -25,14 +25,15 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TypedDict
 
-from vmbackend.accelerator import accelerator
+from vmbackend.accelerator import accelerator, emulator_path
 from vmbackend.command import Command, Completed, OutputSink
 from vmbackend.disk import allocated_bytes
-from vmbackend.domain import domain_xml
+from vmbackend.domain import Domain, domain_xml
 from vmbackend.errors import BootTimeout, DeadlineError, GuestError, MachineError
+from vmbackend.kernel import cached_kernel
 from vmbackend.parts import Parts, parts_of, request_of
 from vmbackend.spec import MachineSpec
-from vmbackend.vmm import Vmm, domain_of, vmm
+from vmbackend.vmm import Vmm, vmm
 
 BOOT_LIMIT_S = 60.0
 _PHASES = (
@@ -199,12 +200,27 @@ def machine(
 
 
 def explain(spec: MachineSpec) -> str:
-    """The XML that libvirt would be given for *spec*; nothing is started."""
+    """The XML that libvirt would be given for *spec*; nothing is made, fetched or started.
+
+    What a machine has of its own, and what is not in the cache, stands there in capitals.
+    """
     chosen = accelerator(spec.accelerator)
-    parts = parts_of(spec.image)
-    return domain_xml(
-        domain_of(spec, parts, chosen, name="isoscope-NAME", directory=Path("/INSTANCE"))
+    known = cached_kernel()
+    own = Path("/INSTANCE")
+    domain = Domain(
+        name="isoscope-NAME",
+        accelerator=chosen.name,
+        cpus=spec.cpus,
+        memory_bytes=spec.memory_bytes,
+        emulator=emulator_path(),
+        kernel=Path("/KERNEL") if known is None else known.image,
+        initramfs=Path("/INITRAMFS"),
+        disk=Path("/DISK"),
+        overlay=own / "OVERLAY",
+        console_socket=own / "CONSOLE",
+        port_socket=own / "PORT",
     )
+    return domain_xml(domain)
 
 
 def _completed(command: Command, phases: Mapping[str, int]) -> Completed:
