@@ -19,6 +19,7 @@ isoscope: one OCI image as a plain process, a container and a virtual machine, m
                                     run a command, isolated as BACKEND does: container, vm, host
   isoscope image ls|inspect|bootstrap|rm
                                     the images of this machine
+  isoscope lab                      the lessons, in JupyterLab, on copies of your own
   isoscope gc                       remove what killed runs left behind
   isoscope setup                    install what is missing; every verb does so on first use
   isoscope test                     check this checkout: format, types, layers, tests
@@ -108,6 +109,12 @@ def _image(rest: list[str]) -> int:
     return cli.main(["image", *rest])
 
 
+def _lab(rest: list[str]) -> int:
+    from notebooks.course.cli import lab_main
+
+    return lab_main(rest)
+
+
 def _report(rest: list[str]) -> int:
     from reports import cli
 
@@ -125,12 +132,12 @@ def _run(rest: list[str]) -> int:
             from vmbackend import cli as vm_cli
 
             return vm_cli.main(words)
-        case "host":
+        case "host" | "runc" | "crun" | "bwrap" | "podman" | "docker" | "qemu":
             from benchmarks import cli as benchmarks_cli
 
-            return benchmarks_cli.main(["run", *words], publish=_publish)
+            return benchmarks_cli.main(["run", "--on", backend, *words], publish=_publish)
         case _:
-            known = "container, vm or host"
+            known = "container, vm, host or a peer (runc, crun, bwrap, podman, docker, qemu)"
             print(f"isoscope: unknown backend {backend!r}; use {known}", file=sys.stderr)
             return USAGE
 
@@ -141,6 +148,7 @@ _VERBS = {
     "doctor": _doctor,
     "gc": _gc,
     "image": _image,
+    "lab": _lab,
     "report": _report,
     "run": _run,
 }

@@ -16,6 +16,7 @@ from pathlib import Path
 from typing import Any
 
 _ROOT = Path(__file__).parent.parent
+_PEERS = ("runc", "crun", "bwrap", "podman", "conmon", "docker", "dockerd")
 _CPU = "/sys/devices/system/cpu"
 
 
@@ -66,6 +67,9 @@ def versions() -> Mapping[str, str]:
         found["qemu"] = _said([qemu, "--version"])
     if (busybox := shutil.which("busybox")) is not None:
         found["busybox"] = _said([busybox])
+    for peer in _PEERS:
+        if (program := shutil.which(peer)) is not None:
+            found[peer] = _said([program, "--version"])
     return found
 
 

@@ -22,7 +22,11 @@ def backend(within: str | None = None) -> Iterator[EngineBackend]:
     """The backend; its daemon answers when this is entered, or it is not available."""
     with ExitStack() as undo:
         standing = undo.enter_context(ground(within))
-        obstacle = found("dockerd", "docker", package="docker.io") or standing.obstacle
+        obstacle = (
+            found("dockerd", "docker", package="docker.io")
+            or found("setpriv", package="util-linux")
+            or standing.obstacle
+        )
         engine: Engine | None = None
         if obstacle is None:
             store = undo.enter_context(engine_store("docker"))

@@ -1,7 +1,8 @@
 """A dockerd of our own: started before any clock, known to be ready, and gone with its children.
 
 It has its own store, sockets and settings, makes no bridge and no firewall rule, and starts its
-own containerd. Source: dockerd(8); sd_notify(3) for how a daemon says that it is ready.
+own containerd; both die at once if the worker is killed. Sources: dockerd(8); sd_notify(3) for how
+a daemon says that it is ready.
 """
 
 import os
@@ -42,8 +43,8 @@ def dockerd(data: Path, ground: Ground) -> Iterator[Daemon]:
         heard.bind(str(RUN / "ready"))
         undo.callback(end_descendants)
         pid = os.posix_spawn(
-            path_of("dockerd"),
-            _words(data, settings),
+            path_of("setpriv"),
+            ["setpriv", "--pdeathsig", "KILL", path_of("dockerd"), *_words(data, settings)],
             {"PATH": PATH, "NOTIFY_SOCKET": str(RUN / "ready")},
             file_actions=[
                 (os.POSIX_SPAWN_OPEN, 0, os.devnull, os.O_RDONLY, 0),
@@ -64,7 +65,7 @@ def dockerd(data: Path, ground: Ground) -> Iterator[Daemon]:
 
 def _words(data: Path, settings: Path) -> list[str]:
     return [
-        "dockerd", "--config-file", str(settings), "--data-root", str(data),
+        "--config-file", str(settings), "--data-root", str(data),
         "--exec-root", str(RUN / "docker"), "--pidfile", str(RUN / "docker.pid"),
         "--host", f"unix://{RUN}/docker.sock", "--storage-driver", "overlay2",
         "--bridge", "none", "--iptables=false", "--ip6tables=false", "--ip-forward=false",

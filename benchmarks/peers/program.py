@@ -7,6 +7,7 @@ import time
 from collections.abc import Collection, Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
+from pathlib import Path
 
 from benchmarks import meters
 from runtime.container.launch.streams import Gathering, Pipes
@@ -122,10 +123,21 @@ def last_words(ended: Ended) -> str:
 
 def end_descendants(*, spare: Collection[int] = ()) -> None:
     """Kill and reap what descends from us, but *spare*; a subreaper inherits all orphans."""
-    while pids := [pid for pid in meters.descendants(os.getpid()) if pid not in spare]:
+    while pids := [
+        p for p in meters.descendants(os.getpid()) if p not in spare and _ends_by_us(p)
+    ]:
         for pid in pids:
             with suppress(ProcessLookupError):
                 os.kill(pid, signal.SIGKILL)
         for pid in pids:
-            with suppress(ChildProcessError):  # its parent is another one, and reaps it
+            with suppress(ChildProcessError):  # it comes to us when its parent has ended
                 os.waitpid(pid, 0)
+
+
+def _ends_by_us(pid: int) -> bool:
+    """Whether it lives, or is dead and ours to reap; proc(5): state and parent in stat."""
+    try:
+        state, parent = Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[:2]
+    except OSError:
+        return False
+    return state != "Z" or int(parent) == os.getpid()

@@ -26,10 +26,13 @@ one limit_v2 /sys/fs/cgroup/memory.max
 one memory_kib /proc/meminfo
 one clocksource /sys/devices/system/clocksource/clocksource0/current_clocksource
 cd /
-echo "rootfs_fingerprint=$( { find . -xdev ! -type d | sort; \
-  find . -xdev -type f -exec sha256sum {} + | sort; } | sha256sum | cut -c 1-64)"
+theirs="! -path ./.dockerenv ! -path ./run/.containerenv ! -path ./etc/hosts"
+theirs="$theirs ! -path ./etc/hostname ! -path ./etc/resolv.conf ! -path ./etc/mtab"
+echo "rootfs_fingerprint=$( { find . -xdev ! -type d $theirs | sort; \
+  find . -xdev -type f $theirs -exec sha256sum {} + | sort; } | sha256sum | cut -c 1-64)"
 """
-"""Plain shell of any image that has one; what a file does not say stays empty."""
+"""Plain shell of any image that has one; what a file does not say stays empty. The fingerprint is
+of the image's files: what docker and podman lay over them is left out, on every backend."""
 
 
 def of_kernel(lines: bytes, facts: Facts) -> None:
