@@ -11,7 +11,7 @@ from collections.abc import Callable
 from typing import NoReturn
 
 from runtime import syscalls
-from runtime.container.interrupts import INTERRUPTS
+from runtime.container.interrupts import INTERRUPTS, delivered, held
 from runtime.errors import RuntimeFault
 
 _LIMIT_S = 5.0
@@ -24,29 +24,19 @@ def refusal(action: Callable[[], None]) -> str | None:
     *action* says no by raising RuntimeFault or OSError. Call this from a process with one thread.
     """
     reader, writer = os.pipe2(os.O_CLOEXEC)
-    child = 0
-    try:
-        child = _started(action, writer)
-        os.close(writer)
-        return _answer(reader)
-    finally:
-        os.close(reader)
-        if child:
-            os.kill(child, signal.SIGKILL)  # not reaped yet, so the number is still its own
-            os.waitpid(child, 0)
-
-
-def _started(action: Callable[[], None], writer: int) -> int:
-    """Interrupts wait until parent and child are told apart: the child must not run our code."""
-    before = signal.pthread_sigmask(signal.SIG_BLOCK, INTERRUPTS)
-    try:
-        parent = os.getpid()
+    parent = os.getpid()
+    with held() as before:  # until the child is known, and until it is gone
         child = syscalls.clone(0)
         if child == 0:
             _try(action, writer, parent)
-        return child
-    finally:
-        signal.pthread_sigmask(signal.SIG_SETMASK, before)
+        os.close(writer)
+        try:
+            with delivered(before):
+                return _answer(reader)
+        finally:
+            os.close(reader)
+            os.kill(child, signal.SIGKILL)  # not reaped yet, so the number is still its own
+            os.waitpid(child, 0)
 
 
 def _try(action: Callable[[], None], writer: int, parent: int) -> NoReturn:

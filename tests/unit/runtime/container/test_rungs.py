@@ -82,18 +82,18 @@ def test_an_interrupt_ends_the_attempt_too() -> None:
         raise KeyboardInterrupt
 
     children = set(descendants(os.getpid()))
-    before = signal.signal(signal.SIGUSR1, interrupt)
+    before = signal.signal(signal.SIGTERM, interrupt)
     parent = os.getpid()
 
     def interrupt_parent() -> None:
-        os.kill(parent, signal.SIGUSR1)
+        os.kill(parent, signal.SIGTERM)
         time.sleep(1000)
 
     try:
         with pytest.raises(KeyboardInterrupt):
             refusal(interrupt_parent)
     finally:
-        signal.signal(signal.SIGUSR1, before)
+        signal.signal(signal.SIGTERM, before)
     assert set(descendants(os.getpid())) <= children
 
 
