@@ -53,12 +53,12 @@ def main(argv: Sequence[str], *, publish: Publish) -> int:
 
 
 def _bench(argv: Sequence[str], publish: Publish) -> int:
+    signal.signal(signal.SIGTERM, signal.default_int_handler)
     from benchmarks.harness import Request, bench, resume  # noqa: PLC0415 - numpy
     from benchmarks.progress import watcher  # noqa: PLC0415
 
     arguments = _bench_parser().parse_args(argv)
     suite = SUITES[arguments.suite]
-    signal.signal(signal.SIGTERM, signal.default_int_handler)
     with watcher() as watching:
         if arguments.resume is not None:
             publish(resume(_run_directory(arguments.resume, arguments.out), watching))

@@ -69,7 +69,7 @@ def test_bench(tmp_path: Path) -> None:
     stream = random.Random(3)  # noqa: S311 - moments to repeat, not a secret
     for number in [signal.SIGINT, signal.SIGTERM] * (MOMENTS // 2):
         words = ["bench", "boot", "--on", "host,container", "--out", str(tmp_path)]
-        status, said = hurt(words, number, stream.uniform(0.4, 3.0))
+        status, said = hurt(words, number, stream.uniform(1.0, 3.0))
         assert status == 128 + signal.SIGINT, said
         assert "Traceback" not in said
         assert "interrupted" in said
