@@ -30,7 +30,7 @@ from benchmarks.peers.instance import (
 )
 from benchmarks.peers.probing import tried
 from benchmarks.peers.program import Ended, PeerFailed, Program, last_words, said
-from benchmarks.peers.waiting import elf, waiting_program
+from benchmarks.peers.waiting import waiting_code, waiting_program
 from runtime.image import Image, Store, cache_dir
 
 _OURS = 125
@@ -287,7 +287,7 @@ def _load(engine: Engine, store: Store, image: Image, record: Path) -> None:
 
 
 def _smallest_tree() -> bytes:
-    program = elf(os.uname().machine)
+    program = waiting_code(os.uname().machine)
     packed = io.BytesIO()
     with tarfile.open(fileobj=packed, mode="w") as archive:
         entry = tarfile.TarInfo("idle")

@@ -48,15 +48,16 @@ _STUB = bytes.fromhex(
 
 def idle(machine: str) -> bytes:
     """The program that waits, for *machine* (as uname(2) says it). Raises Unsupported."""
-    return _elf(_IDLE, machine)
+    return elf(_IDLE, machine)
 
 
 def stub(machine: str) -> bytes:
     """The program that execs the workload, for *machine*. Raises Unsupported."""
-    return _elf(_STUB, machine)
+    return elf(_STUB, machine)
 
 
-def _elf(code: bytes, machine: str) -> bytes:
+def elf(code: bytes, machine: str) -> bytes:
+    """*code* as a program that starts at its first byte, for *machine*. Raises Unsupported."""
     if machine != "x86_64":
         raise Unsupported(f"no start code for {machine}", remedy="use an x86-64 machine")
     size = _HEADERS_BYTES + len(code)
