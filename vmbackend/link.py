@@ -227,13 +227,21 @@ class Link:
         self._flush()
 
     def _flush(self) -> None:
-        """Send what the socket takes, and watch for room only while something is left."""
+        """Send what the socket takes, and watch for room only while something is left.
+
+        A guest that no longer listens is no news here: what it said last, or its end, is still to
+        be read and tells why.
+        """
         if self._port is None or not self.ready.is_set():
             return
         with self._lock:
             if self._outgoing:
-                with suppress(BlockingIOError):
+                try:
                     del self._outgoing[: self._port.send(self._outgoing)]
+                except BlockingIOError:
+                    pass
+                except (BrokenPipeError, ConnectionResetError):
+                    self._outgoing.clear()
             left = selectors.EVENT_WRITE if self._outgoing else 0
         self._selector.modify(self._port, selectors.EVENT_READ | left, self._serve_port)
 

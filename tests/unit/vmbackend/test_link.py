@@ -1,0 +1,23 @@
+"""The host's end of a machine's two sockets, spoken to over the real sockets."""
+
+import socket
+from pathlib import Path
+
+from vmbackend.channel import VERSION, Frame, Kind, Request, encode
+from vmbackend.link import Link
+
+_HELLO = Frame(kind=Kind.HELLO, payload=VERSION.to_bytes(4, "little") + bytes(8))
+
+
+def test_what_a_guest_that_stopped_listening_said_last_is_the_failure(tmp_path: Path) -> None:
+    link = Link(tmp_path / "console", tmp_path / "port")
+    with link, socket.socket(socket.AF_UNIX, socket.SOCK_STREAM) as guest:
+        guest.connect(str(link.port_socket))
+        guest.sendall(encode(_HELLO))
+        assert link.ready.wait(10)
+        guest.shutdown(socket.SHUT_RD)
+        command = link.run(Request(argv=["true"], env={}, cwd="/", uid=0, gid=0), b"", None)
+        assert not command.ended.wait(0.2)
+        guest.sendall(encode(Frame(kind=Kind.ERROR, payload=b"malformed")))
+        assert command.ended.wait(10)
+    assert "the guest refused: 'malformed'" in str(link.failure)
