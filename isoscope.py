@@ -31,7 +31,10 @@ _TAKES_VALUE = {
     "-e", "--env", "-w", "--workdir", "-u", "--user", "-m", "--memory", "--cpus", "--pids-limit",
     "--timeout", "--accel",
 }  # fmt: skip
-"""The options of ``run`` that are followed by a value: what comes next is not the image."""
+"""The options of ``run`` that are followed by a value: what comes next is not the image.
+
+Stands here so that nothing need be imported to find ``--on``; a test compares it with the parsers.
+"""
 
 
 def main(argv: Sequence[str] | None = None) -> int:
@@ -59,7 +62,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     except Exception as error:
         if "--debug" in words:
             raise
-        what = f"{type(error).__name__}: {error}"
+        what = ascii(f"{type(error).__name__}: {error}")[1:-1]
         print(f"isoscope: an error of ours: {what}; --debug shows where", file=sys.stderr)
         return OURS
     return status

@@ -15,12 +15,12 @@ from pathlib import Path
 from benchmarks.backends import BACKENDS, OWN, PEERS
 from benchmarks.errors import BenchmarkError, Interrupted
 from benchmarks.suites import SUITES
-from runtime.cli import OneLineParser
+from runtime import commandline
+from runtime.commandline import Parser
 from runtime.container.launch.process import CommandNotRunnable
 from runtime.errors import RuntimeFault
 from runtime.image import Store, find_image
 
-OURS, USAGE = 125, 2
 MOST_BLOCKS = 10_000
 _INTERRUPTED = 128 + signal.SIGINT
 _FOREVER_S = 7 * 86400.0
@@ -40,10 +40,8 @@ def main(argv: Sequence[str], *, publish: Publish) -> int:
             case _:
                 return _run(rest)
     except (BenchmarkError, RuntimeFault) as error:
-        if "--debug" in rest:
-            raise
-        print(f"isoscope: {error}", file=sys.stderr)
-        return error.status if isinstance(error, CommandNotRunnable) else OURS
+        status = error.status if isinstance(error, CommandNotRunnable) else commandline.OURS
+        return commandline.ended_by(error, status=status, debug="--debug" in rest)
     except Interrupted as stopped:
         again = f"./isoscope bench --resume {stopped.directory}"
         print(
@@ -57,7 +55,7 @@ def _bench(argv: Sequence[str], publish: Publish) -> int:
     from benchmarks.harness import Request, bench, resume  # noqa: PLC0415 - numpy
     from benchmarks.progress import watcher  # noqa: PLC0415
 
-    arguments = _bench_parser().parse_args(argv)
+    arguments = bench_parser().parse_args(argv)
     suite = SUITES[arguments.suite]
     with watcher() as watching:
         if arguments.resume is not None:
@@ -97,11 +95,7 @@ def _run_directory(run: Path, out: Path) -> Path:
 def _gc(argv: Sequence[str]) -> int:
     from benchmarks.remains import sweep  # noqa: PLC0415 - only this verb's
 
-    parser = OneLineParser(
-        prog="isoscope gc", description="Remove what killed runs and commands left here."
-    )
-    parser.add_argument("--json", action="store_true", help="a list of what was removed")
-    arguments = parser.parse_args(argv)
+    arguments = gc_parser().parse_args(argv)
     removed = sweep()
     if arguments.json:
         print(json.dumps(removed))
@@ -110,8 +104,18 @@ def _gc(argv: Sequence[str]) -> int:
     return 0
 
 
-def _bench_parser() -> argparse.ArgumentParser:
-    parser = OneLineParser(
+def gc_parser() -> Parser:
+    """The options of ``gc``."""
+    parser = Parser(
+        prog="isoscope gc", description="Remove what killed runs and commands left here."
+    )
+    parser.add_argument("--json", action="store_true", help="a list of what was removed")
+    return parser
+
+
+def bench_parser() -> Parser:
+    """The options of ``bench``."""
+    parser = Parser(
         prog="isoscope bench",
         description="Measure one image on several backends, in randomised blocks.",
     )
@@ -164,16 +168,27 @@ def _run(argv: Sequence[str]) -> int:
     return _run_host(argv[2:] if argv[:1] == ["--on"] else argv)
 
 
+def run_parser(name: str) -> Parser:
+    """The options of ``run --on`` *name*: those that the host, or a peer, can honour."""
+    without = {"--explain": "it has no plan of ours to show"}
+    described = f"Run a command of an image with {name}, as the harness would."
+    if name == "host":
+        limits = ("--memory", "--cpus", "--pids-limit")
+        without |= dict.fromkeys(limits, "a plain process has no limits; leave it out")
+        described = "Run a command of an image as a plain process: chroot and nothing else."
+    return commandline.run_parser(
+        name, description=described, cpus=commandline.cores, without=without
+    )
+
+
 def _run_peer(name: str, argv: Sequence[str]) -> int:
     """A command on a peer, as the harness would run it; its output comes when it has ended."""
     from benchmarks.backend import InstanceSpec, InstanceTimeout  # noqa: PLC0415 - only this verb's
     from benchmarks.launcher import worker  # noqa: PLC0415
     from benchmarks.remains import sweep  # noqa: PLC0415
-    from runtime.cli import foreground_options, run_parser  # noqa: PLC0415
+    from runtime.cli import foreground_options  # noqa: PLC0415
 
-    arguments = run_parser(limits=True).parse_args(argv)
-    if arguments.explain:
-        raise BenchmarkError(f"{name} has no plan to show", remedy="leave --explain out")
+    arguments = run_parser(name).parse_args(argv)
     image = find_image(Store(), arguments.image)
     options = foreground_options(arguments)
     spec = InstanceSpec(
@@ -206,9 +221,9 @@ def _run_peer(name: str, argv: Sequence[str]) -> int:
 
 def _run_host(argv: Sequence[str]) -> int:
     from benchmarks.backends import host  # noqa: PLC0415 - only this verb's
-    from runtime.cli import foreground_options, run_parser  # noqa: PLC0415
+    from runtime.cli import foreground_options  # noqa: PLC0415
 
-    arguments = run_parser(limits=False).parse_args(argv)
+    arguments = run_parser("host").parse_args(argv)
     image = find_image(Store(), arguments.image)
     if (why := host.HostBackend().probe()) is not None:
         raise BenchmarkError(why.reason, remedy=why.remedy)

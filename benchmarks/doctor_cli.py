@@ -16,7 +16,7 @@ from benchmarks.doctor.ladder import ladder
 from benchmarks.doctor.render import Style, render_part, render_rung, render_verdict
 from benchmarks.doctor.rung import Rung
 from benchmarks.doctor.verdict import Verdict, verdict
-from runtime.cli import OneLineParser
+from runtime.commandline import Parser
 
 SCHEMA = 1
 _INTERRUPTED = 128 + signal.SIGINT
@@ -25,12 +25,7 @@ _UNHEARD = 128 + signal.SIGPIPE
 
 def main(argv: Sequence[str]) -> int:
     """Climb the ladder and say what was found; the exit status."""
-    parser = OneLineParser(
-        prog="isoscope doctor",
-        description="What this machine can do, each thing tried, and how to get the rest.",
-    )
-    parser.add_argument("--json", action="store_true", help="one JSON object instead of text")
-    arguments = parser.parse_args(argv)
+    arguments = doctor_parser().parse_args(argv)
     for number in (signal.SIGTERM, signal.SIGHUP):
         signal.signal(number, signal.default_int_handler)
     try:
@@ -41,6 +36,17 @@ def main(argv: Sequence[str]) -> int:
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         return _UNHEARD
     return 1 if found.lacking else 0
+
+
+def doctor_parser() -> Parser:
+    """The options of ``doctor``."""
+    parser = Parser(
+        prog="isoscope doctor",
+        description="What this machine can do, each thing tried, and how to get the rest.",
+        epilog="exit status: 0 if host, container and vm all run here, 1 if one does not.",
+    )
+    parser.add_argument("--json", action="store_true", help="one JSON object instead of text")
+    return parser
 
 
 def _print_json(rungs: Iterable[Rung]) -> Verdict:

@@ -13,17 +13,11 @@ Only a ``cli.main`` turns these into a message and an exit status.
 
 from pathlib import Path
 
+from runtime.fault import Fault
 
-class BenchmarkError(Exception):
-    """A failure with one sentence for the user and, where there is one, the next thing to do."""
 
-    def __init__(self, message: str, *, remedy: str | None = None) -> None:
-        super().__init__(message)
-        self.message = message
-        self.remedy = remedy
-
-    def __str__(self) -> str:
-        return self.message if self.remedy is None else f"{self.message}; {self.remedy}"
+class BenchmarkError(Fault):
+    """The harness, or what it reads and writes, failed."""
 
 
 class ResultsError(BenchmarkError):

@@ -5,7 +5,6 @@ unknown run; 1 if a run cannot be read, a report cannot be written, or two runs 
 (what makes them so is printed, and the page is written all the same).
 """
 
-import argparse
 import sys
 from collections.abc import Sequence
 from pathlib import Path
@@ -14,6 +13,8 @@ from benchmarks.errors import BenchmarkError
 from benchmarks.results import RUN_FILE, write_atomically
 from reports import publish, summary_of
 from reports.words import LANGUAGES, Words
+from runtime.commandline import Parser
+from runtime.fault import printable
 
 RESULTS = Path("results")
 _CANNOT, _USAGE = 1, 2
@@ -22,7 +23,7 @@ _CANNOT, _USAGE = 1, 2
 def main(argv: Sequence[str]) -> int:
     """``report``, with *argv* (without the verb); returns the exit status."""
     try:
-        options = _report_parser().parse_args(argv)
+        options = report_parser().parse_args(argv)
     except SystemExit as end:  # argparse has said why
         return int(end.code or 0)
     runs = _found(options.runs)
@@ -42,7 +43,7 @@ def main(argv: Sequence[str]) -> int:
 def compare_main(argv: Sequence[str]) -> int:
     """``compare``, with *argv* (without the verb); returns the exit status."""
     try:
-        options = _compare_parser().parse_args(argv)
+        options = compare_parser().parse_args(argv)
     except SystemExit as end:  # argparse has said why
         return int(end.code or 0)
     runs = _found([options.earlier, options.later])
@@ -55,10 +56,9 @@ def compare_main(argv: Sequence[str]) -> int:
     return 0 if is_allowed else _CANNOT
 
 
-def _report_parser() -> argparse.ArgumentParser:
-    parser = argparse.ArgumentParser(
-        prog="isoscope report", description="Write the report of one or more runs."
-    )
+def report_parser() -> Parser:
+    """The options of ``report``."""
+    parser = Parser(prog="isoscope report", description="Write the report of one or more runs.")
     parser.add_argument("runs", metavar="RUN", nargs="+", help="a run's folder, or its id")
     parser.add_argument(
         "--format",
@@ -70,8 +70,9 @@ def _report_parser() -> argparse.ArgumentParser:
     return _with_language(parser)
 
 
-def _compare_parser() -> argparse.ArgumentParser:
-    parser = argparse.ArgumentParser(
+def compare_parser() -> Parser:
+    """The options of ``compare``."""
+    parser = Parser(
         prog="isoscope compare",
         description="What changed between two runs of one suite on one machine.",
     )
@@ -87,7 +88,7 @@ def _compare_parser() -> argparse.ArgumentParser:
     return _with_language(parser)
 
 
-def _with_language(parser: argparse.ArgumentParser) -> argparse.ArgumentParser:
+def _with_language(parser: Parser) -> Parser:
     parser.add_argument("--lang", choices=LANGUAGES, default=LANGUAGES[0], help="the language")
     return parser
 
@@ -159,5 +160,5 @@ def _say(path: Path) -> None:
 
 
 def _complain(verb: str, sentence: str, *, status: int) -> int:
-    sys.stderr.write(f"isoscope {verb}: {sentence}\n")
+    sys.stderr.write(f"isoscope {verb}: {printable(sentence)}\n")
     return status

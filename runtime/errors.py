@@ -12,19 +12,11 @@ Only a ``cli.main`` turns these into a message and an exit status.
 
 import os
 
+from runtime.fault import Fault
 
-class RuntimeFault(Exception):  # noqa: N818 - the base names a fault; its subclasses are the errors
-    """A failure with one sentence for the user and, where there is one, the next thing to do."""
 
-    def __init__(self, message: str, *, remedy: str | None = None) -> None:
-        super().__init__(message)
-        self.message = message
-        self.remedy = remedy
-
-    def __str__(self) -> str:
-        """One line for a terminal: what an image put into it cannot act there."""
-        text = self.message if self.remedy is None else f"{self.message}; {self.remedy}"
-        return "".join(c if c.isprintable() else repr(c)[1:-1] for c in text)
+class RuntimeFault(Fault):
+    """The container runtime, or an image, failed."""
 
 
 class ImageError(RuntimeFault):

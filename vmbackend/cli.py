@@ -2,7 +2,6 @@
 
 import argparse
 import os
-import re
 import select
 import signal
 import sys
@@ -11,6 +10,9 @@ from collections.abc import Iterator, Sequence
 from contextlib import contextmanager, suppress
 from types import FrameType
 
+from runtime import commandline
+from runtime.commandline import Parser
+from runtime.fault import printable
 from runtime.image import ImageError, Store, find_image
 from vmbackend.accelerator import accelerator
 from vmbackend.channel import Kind
@@ -20,10 +22,7 @@ from vmbackend.machine import Machine, explain, machine
 from vmbackend.remains import sweep
 from vmbackend.spec import MIB, MachineSpec
 
-_OURS = 125
 _STOPPING = (signal.SIGINT, signal.SIGTERM)
-_UNITS = {"": 1, "b": 1, "k": 1 << 10, "m": 1 << 20, "g": 1 << 30}
-_SIZE = re.compile(r"(\d{1,15})([bkmg]?)", re.IGNORECASE)
 _CHUNK_BYTES = 64 << 10
 _DEFAULT_LIMIT_S = threading.TIMEOUT_MAX
 
@@ -41,15 +40,12 @@ def main(argv: Sequence[str]) -> int:
 
     125: ours, said in one line; 126 and 127 as docker; 2: usage; 128+n: ended by signal n.
     """
-    options = _parser().parse_args(argv)
+    options = run_parser().parse_args(argv)
     with _signals_raise():
         try:
             return _run(options)
         except (MachineError, ImageError) as error:
-            if options.debug:
-                raise
-            _say(f"isoscope: {error}")
-            return _OURS
+            return commandline.ended_by(error, debug=options.debug)
         except BrokenPipeError:
             return 128 + signal.SIGPIPE
         except Interrupted as interrupt:
@@ -64,7 +60,7 @@ def _run(options: argparse.Namespace) -> int:
     sweep()
     chosen = accelerator(spec.accelerator)
     if chosen.name != "kvm" and not options.quiet:
-        _say(f"isoscope: note: {chosen.sentence}")
+        _say(f"isoscope: note: {printable(chosen.sentence)}")
     feeding = options.interactive or not sys.stdin.isatty()
     with machine(spec, feeding=feeding, sink=_write_out) as guest:
         if feeding:
@@ -82,7 +78,7 @@ def _spec(options: argparse.Namespace) -> MachineSpec:
     return MachineSpec(
         image=image.digest,
         argv=argv,
-        env=dict(options.env),
+        env=commandline.environment(options.env),
         cwd=options.workdir,
         user=options.user,
         cpus=options.cpus,
@@ -91,52 +87,20 @@ def _spec(options: argparse.Namespace) -> MachineSpec:
     )
 
 
-def _parser() -> argparse.ArgumentParser:
-    parser = argparse.ArgumentParser(
-        prog="isoscope run --on vm", description="Run a command of an image in a virtual machine."
+def run_parser() -> Parser:
+    """The options of ``run --on vm``: those of every backend, and how a machine is made."""
+    parser = commandline.run_parser(
+        "vm",
+        description="Run a command of an image in a virtual machine, in the foreground.",
+        cpus=commandline.whole,
+        without={"--pids-limit": "a machine has a kernel of its own, which nothing counts for"},
     )
-    add = parser.add_argument
-    add("-e", "--env", action="append", default=[], type=_variable, metavar="NAME[=VALUE]")
-    add("-w", "--workdir", metavar="DIR", help="working directory; made if it is missing")
-    add("-u", "--user", metavar="USER[:GROUP]", help="names of the image, or numbers")
-    add("-m", "--memory", type=_size, default=256 * MIB, metavar="SIZE", help="256m if not given")
-    add("--cpus", type=int, default=1, metavar="N", help="virtual processors; 1 if not given")
+    parser.set_defaults(memory=256 * MIB, cpus=1)
+    add = parser.add_argument_group("machine; 256m and 1 processor if not given").add_argument
     add("--accel", choices=("auto", "kvm", "tcg"), default="auto", help="KVM, or emulated (TCG)")
-    add(
-        "--timeout", type=_seconds, metavar="S", help="end a command that takes longer, in seconds"
-    )
     add("-i", "--interactive", action="store_true", help="pass standard input from a terminal too")
     add("--quiet", action="store_true", help="no note about the accelerator")
-    add("--explain", action="store_true", help="print the libvirt XML and run nothing")
-    add("--debug", action="store_true", help="show where an error comes from")
-    add("image", metavar="IMAGE")
-    add("command", nargs=argparse.REMAINDER, metavar="CMD")
     return parser
-
-
-def _variable(text: str) -> tuple[str, str]:
-    """NAME=VALUE, or NAME for the value it has here, as docker."""
-    name, equals, value = text.partition("=")
-    if not name:
-        raise argparse.ArgumentTypeError(f"{text!r} names no variable")
-    return name, value if equals else os.environ.get(name, "")
-
-
-def _size(text: str) -> int:
-    match = _SIZE.fullmatch(text)
-    if match is None:
-        raise argparse.ArgumentTypeError(f"{text!r} is no size such as 512m or 2g")
-    return int(match[1]) * _UNITS[match[2].lower()]
-
-
-def _seconds(text: str) -> float:
-    try:
-        seconds = float(text)
-    except ValueError:
-        seconds = 0.0
-    if not 0 < seconds <= threading.TIMEOUT_MAX:
-        raise argparse.ArgumentTypeError(f"{text!r} is no time in seconds")
-    return seconds
 
 
 def _write_out(kind: Kind, data: bytes) -> None:
@@ -158,7 +122,7 @@ def _pump(guest: Machine) -> None:
 
 def _tell_failure(done: Completed, spec: MachineSpec) -> None:
     if done.failure is not None:
-        _say(f"isoscope: cannot run {spec.argv[0]!r}: {done.failure}")
+        _say(f"isoscope: cannot run {spec.argv[0]!r}: {printable(done.failure)}")
 
 
 def _say(line: str) -> None:

@@ -12,17 +12,11 @@ A missing or corrupt image is an ``ImageError`` of ``runtime.image``. Only ``cli
 into a message and an exit status.
 """
 
+from runtime.fault import Fault
 
-class MachineError(Exception):
-    """A failure with one sentence for the user and, where there is one, the next thing to do."""
 
-    def __init__(self, message: str, *, remedy: str | None = None) -> None:
-        super().__init__(message)
-        self.message = message
-        self.remedy = remedy
-
-    def __str__(self) -> str:
-        return self.message if self.remedy is None else f"{self.message}; {self.remedy}"
+class MachineError(Fault):
+    """A virtual machine, or what it is made with, failed."""
 
 
 class MachineUnavailable(MachineError):  # noqa: N818 - named by what this computer is

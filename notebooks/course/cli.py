@@ -4,12 +4,13 @@ Also ``python -m notebooks.course.cli build|record LESSON``, for those who write
 nothing heavy: the front door may import this.
 """
 
-import argparse
 import importlib.util
 import os
 import sys
 from collections.abc import Sequence
 from pathlib import Path
+
+from runtime.commandline import Parser
 
 FAILED = 125
 _ROOT = Path(__file__).parent.parent.parent
@@ -31,7 +32,7 @@ def lab_main(argv: Sequence[str]) -> int:
 
     A file that is there already is the student's and stays as it is.
     """
-    options = _lab_parser().parse_args(argv)
+    options = lab_parser().parse_args(argv)
     folder = options.folder.absolute()
     if missing := [name for name in _NEEDED if importlib.util.find_spec(name) is None]:
         print(f"isoscope: {', '.join(missing)} not installed; {_REMEDY}", file=sys.stderr)
@@ -69,8 +70,9 @@ def copy_lessons(folder: Path, *, solutions: bool) -> list[str]:
     return told
 
 
-def _lab_parser() -> argparse.ArgumentParser:
-    parser = argparse.ArgumentParser(
+def lab_parser() -> Parser:
+    """The options of ``lab``."""
+    parser = Parser(
         prog="isoscope lab", description="the lessons, in JupyterLab, on copies of your own"
     )
     parser.add_argument(

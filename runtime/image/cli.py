@@ -6,6 +6,8 @@ import sys
 from collections.abc import Sequence
 from typing import Any
 
+from runtime.commandline import Parser
+from runtime.fault import printable
 from runtime.image.bootstrap import bootstrap_busybox
 from runtime.image.manifest import Image
 from runtime.image.store import Store
@@ -16,15 +18,14 @@ def main(argv: Sequence[str]) -> int:
 
     Raises RuntimeFault for the caller to show; wrong usage exits with status 2 (argparse).
     """
-    arguments = _parser().parse_args(argv)
+    arguments = image_parser().parse_args(argv)
     status: int = arguments.verb(Store(), arguments)
     return status
 
 
-def _parser() -> argparse.ArgumentParser:
-    parser = argparse.ArgumentParser(
-        prog="isoscope image", description="Make, list, inspect and remove images."
-    )
+def image_parser() -> Parser:
+    """All the verbs of ``isoscope image``."""
+    parser = Parser(prog="isoscope image", description="Make, list, inspect and remove images.")
     verbs = parser.add_subparsers(required=True, metavar="VERB")
 
     bootstrap = verbs.add_parser("bootstrap", help="make an image without a registry")
@@ -130,14 +131,6 @@ def _details(image: Image) -> dict[str, Any]:
             for layer, diff_id in zip(image.manifest.layers, config.diff_ids, strict=True)
         ],
     }
-
-
-def printable(text: str) -> str:
-    """*text* without anything that could steer a terminal: control characters are escaped."""
-    return "".join(
-        character if character.isprintable() else character.encode("unicode_escape").decode()
-        for character in text
-    )
 
 
 def _say(line: str) -> None:

@@ -14,7 +14,7 @@ from benchmarks import meters
 from benchmarks.backend import Features, InstanceSpec
 from benchmarks.backends import BACKENDS, OWN, PEERS, opened
 from benchmarks.backends.bwrap import BwrapTool
-from benchmarks.cli import _bench_parser
+from benchmarks.cli import bench_parser
 from benchmarks.peers.bundle import configuration
 from benchmarks.peers.emulator import emulator_words
 from benchmarks.peers.engines import Engine, EngineTool
@@ -54,8 +54,8 @@ def config(spec: ProcessSpec, limits: Limits) -> dict[str, object]:
 
 def test_peers_are_known_and_not_the_default() -> None:
     assert (*OWN, *PEERS) == BACKENDS
-    assert _bench_parser().parse_args([]).on == OWN
-    assert _bench_parser().parse_args(["--on", "runc,docker"]).on == ("runc", "docker")
+    assert bench_parser().parse_args([]).on == OWN
+    assert bench_parser().parse_args(["--on", "runc,docker"]).on == ("runc", "docker")
 
 
 @pytest.mark.parametrize("name", ["crun", "qemu"])

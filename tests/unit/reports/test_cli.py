@@ -53,7 +53,7 @@ def test_markdown_goes_to_a_file_too(folder: Path, tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("argv", "status", "sentence"),
     [
-        ([], 2, "the following arguments are required: RUN"),
+        ([], 2, "RUN is missing; try 'isoscope report --help'"),
         (["absent"], 2, "isoscope report: no run 'absent', neither as a folder nor under"),
         (["synthetic-1", "--format", "pdf"], 2, "invalid choice: 'pdf'"),
         (["synthetic-1", "synthetic-1", "--out", "x"], 2, "--out takes one page"),

@@ -5,7 +5,7 @@ import pytest
 
 from runtime.errors import RuntimeFault
 from runtime.image import Image, Store
-from runtime.image.cli import main, printable
+from runtime.image.cli import main
 
 Pack = Callable[..., bytes]
 MakeImage = Callable[..., Image]
@@ -88,11 +88,6 @@ def test_wrong_usage_exits_with_2(argv: list[str], capsys: Capture) -> None:
     with pytest.raises(SystemExit) as caught:
         main(argv)
     assert caught.value.code == 2
-    assert "usage: isoscope image" in capsys.readouterr().err
-
-
-@pytest.mark.parametrize(
-    ("text", "shown"), [("plain é", "plain é"), ("a\nb\t", r"a\nb\t"), ("\ud800", r"\ud800")]
-)
-def test_printable(text: str, shown: str) -> None:
-    assert printable(text) == shown
+    (line,) = capsys.readouterr().err.splitlines()
+    assert line.startswith("isoscope image")
+    assert line.endswith(" --help'")
