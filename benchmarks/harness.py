@@ -17,12 +17,13 @@ from benchmarks import environment, remains, results
 from benchmarks.attempts import ATTEMPTS, Attempts, Subject
 from benchmarks.backend import Features, InstanceTimeout
 from benchmarks.errors import BenchmarkError, Interrupted
-from benchmarks.journal import Journal, machine_lock
+from benchmarks.journal import Journal
 from benchmarks.launcher import worker
+from benchmarks.machine_lock import Held, machine_lock
 from benchmarks.results import Arm, Run, Sample, read_record, read_run, write_run
 from benchmarks.schedule import Cell, schedule
 from benchmarks.suites import CONTROL, SUITES, Suite
-from runtime.image import Image, Store, state_dir
+from runtime.image import Image, Store
 
 PREPARE = results.Workload(
     name="prepare",
@@ -75,10 +76,11 @@ def bench(request: Request, watcher: Watcher) -> Path:
     JournalError if the results cannot be written, Interrupted on Ctrl-C: then, as after any
     crash, ``resume`` continues.
     """
-    with _machine():
+    with _machine() as machine:
         subjects, skipped = _subjects(request.on, request.image, watcher)
         run = _run(request, subjects, skipped)
         directory = _new_directory(request.out, run.run)
+        machine.tells(directory)
         with _outcome(directory, run):
             _measure(run, request.suite, request.image, subjects, directory, watcher)
     return directory
@@ -90,7 +92,8 @@ def resume(directory: Path, watcher: Watcher) -> Path:
     Raises as ``bench`` does, and BenchmarkError if this is no longer the same comparison: another
     suite, an image that is gone, a backend that stopped working or runs under another accelerator.
     """
-    with _machine():
+    with _machine() as machine:
+        machine.tells(directory)
         run = read_record(directory)
         suite = _same_suite(run)
         image = Store().resolve(next(iter(run.images.values())))
@@ -103,12 +106,11 @@ def resume(directory: Path, watcher: Watcher) -> Path:
 
 
 @contextmanager
-def _machine() -> Iterator[None]:
+def _machine() -> Iterator[Held]:
     """This machine, for ourselves and without what dead runs left."""
-    state_dir().mkdir(parents=True, exist_ok=True)
-    with machine_lock(state_dir() / "bench.lock"):
+    with machine_lock() as held:
         remains.sweep()
-        yield
+        yield held
 
 
 def _same_suite(run: Run) -> Suite:

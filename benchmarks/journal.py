@@ -6,15 +6,13 @@ journal again cuts that away, so it is measured anew and nothing stands twice.
 """
 
 import errno
-import fcntl
 import os
-from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Sequence
 from pathlib import Path
 from types import TracebackType
 from typing import Self
 
-from benchmarks.errors import Busy, JournalError, ResultsError
+from benchmarks.errors import JournalError, ResultsError
 from benchmarks.results import (
     SAMPLES_FILE,
     InstanceKey,
@@ -141,54 +139,3 @@ def _write_whole(descriptor: int, content: bytes) -> None:
     """One write(2); a regular file takes less than all only when the disk is full."""
     if os.write(descriptor, content) != len(content):
         raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
-
-
-@contextmanager
-def machine_lock(path: Path) -> Iterator[None]:
-    """Hold the machine for measuring, so that no two runs measure each other.
-
-    The kernel releases the lock when its holder dies, however that happens; the file is removed
-    when the holder leaves in order. Raises Busy with the holder's pid, JournalError if the file
-    cannot be made. Source: flock(2).
-    """
-    descriptor = _locked(path)
-    try:
-        os.ftruncate(descriptor, 0)
-        os.pwrite(descriptor, f"{os.getpid()}\n".encode(), 0)
-        yield
-    finally:
-        path.unlink(missing_ok=True)
-        os.close(descriptor)
-
-
-def _locked(path: Path) -> int:
-    flags = os.O_RDWR | os.O_CREAT | os.O_CLOEXEC | os.O_NOFOLLOW
-    while True:
-        try:
-            descriptor = os.open(path, flags, 0o644)
-        except OSError as wrong:
-            raise JournalError(f"the lock {path} cannot be made: {wrong.strerror}") from None
-        try:
-            fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except BlockingIOError:
-            holder = os.pread(descriptor, 32, 0).decode("ascii", "replace").strip()
-            os.close(descriptor)
-            raise _busy(holder) from None
-        if _is_still(path, descriptor):
-            return descriptor
-        os.close(descriptor)  # the holder removed the file between our open and our lock
-
-
-def _is_still(path: Path, descriptor: int) -> bool:
-    try:
-        return os.path.samestat(path.stat(), os.fstat(descriptor))
-    except FileNotFoundError:
-        return False
-
-
-def _busy(holder: str) -> Busy:
-    who = f"process {holder}" if holder.isdigit() else "another process"
-    remedy = "wait until it ends" + (
-        f", or end it with: kill {holder}" if holder.isdigit() else ""
-    )
-    return Busy(f"{who} is measuring on this machine", remedy=remedy)

@@ -18,6 +18,7 @@ def home(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
     (directory / "vm").symlink_to(cache)
     with pytest.MonkeyPatch.context() as patch:
         patch.setenv("ISOSCOPE_HOME", str(directory))
+        patch.setenv("ISOSCOPE_LOCK", str(directory / "bench.lock"))  # others may test here too
         yield directory
 
 

@@ -13,14 +13,14 @@ import pytest
 
 from benchmarks.errors import BenchmarkError, Busy
 from benchmarks.harness import Request, arms, bench
-from benchmarks.journal import machine_lock
 from benchmarks.launcher import RemoteInstance
+from benchmarks.machine_lock import machine_lock
 from benchmarks.progress import Lines
 from benchmarks.results import Results, read_run
 from benchmarks.suites import SUITES, Suite
 from benchmarks.workloads import Facts, Values, succeeded
 from benchmarks.workloads.boot import Boot
-from runtime.image import Image, state_dir
+from runtime.image import Image
 
 pytestmark = [
     pytest.mark.slow,
@@ -124,8 +124,7 @@ def test_a_failure_is_rows_and_a_second_attempt(
 
 
 def test_two_runs_at_once_are_refused(busybox: Image, tmp_path: Path) -> None:
-    state_dir().mkdir(exist_ok=True)
-    with machine_lock(state_dir() / "bench.lock"), pytest.raises(Busy, match=str(os.getpid())):
+    with machine_lock(), pytest.raises(Busy, match=str(os.getpid())):
         bench(request(busybox, tmp_path), Lines())
 
 

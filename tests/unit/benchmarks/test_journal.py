@@ -1,4 +1,3 @@
-import fcntl
 import os
 import resource
 import signal
@@ -11,8 +10,8 @@ from pathlib import Path
 
 import pytest
 
-from benchmarks.errors import Busy, JournalError, ResultsError
-from benchmarks.journal import Journal, machine_lock
+from benchmarks.errors import JournalError, ResultsError
+from benchmarks.journal import Journal
 from benchmarks.results import (
     Arm,
     InstanceKey,
@@ -248,70 +247,3 @@ def test_nothing_that_was_appended_is_lost_by_a_kill(folder: Path) -> None:
         done = {instance.block for instance in journal.done()}
     assert done >= set(range(1, reported + 1))
     assert len(done) <= reported + 1
-
-
-HOLDER = """
-import sys
-from pathlib import Path
-from benchmarks.journal import machine_lock
-
-with machine_lock(Path(sys.argv[1])):
-    print("held", flush=True)
-    sys.stdin.read()
-"""
-
-
-@pytest.fixture
-def holder(tmp_path: Path) -> Iterator[subprocess.Popen[bytes]]:
-    with subprocess.Popen(
-        [sys.executable, "-c", HOLDER, tmp_path / "lock"],
-        stdin=subprocess.PIPE,
-        stdout=subprocess.PIPE,
-        env={**os.environ, "PYTHONPATH": os.pathsep.join(sys.path)},
-    ) as process:
-        assert process.stdout is not None
-        assert process.stdout.readline() == b"held\n"
-        yield process
-        process.kill()
-
-
-def test_a_held_machine_says_who_holds_it_and_how_to_go_on(
-    tmp_path: Path, holder: subprocess.Popen[bytes]
-) -> None:
-    with pytest.raises(Busy) as caught, machine_lock(tmp_path / "lock"):
-        pass
-    assert caught.value.message == f"process {holder.pid} is measuring on this machine"
-    assert str(holder.pid) in (caught.value.remedy or "")
-
-
-def test_a_killed_holder_holds_nothing(tmp_path: Path, holder: subprocess.Popen[bytes]) -> None:
-    holder.kill()
-    holder.wait()
-    assert (tmp_path / "lock").exists()
-    with machine_lock(tmp_path / "lock"):
-        assert (tmp_path / "lock").read_text() == f"{os.getpid()}\n"
-    assert not (tmp_path / "lock").exists()
-
-
-def test_the_lock_is_free_again_after_an_exception(tmp_path: Path) -> None:
-    with pytest.raises(RuntimeError, match="inside"), machine_lock(tmp_path / "lock"):
-        raise RuntimeError("inside")
-    with machine_lock(tmp_path / "lock"):
-        pass
-    assert list(tmp_path.iterdir()) == []
-
-
-def test_a_lock_without_a_pid_is_still_busy(tmp_path: Path) -> None:
-    path = tmp_path / "lock"
-    with path.open("w") as other:
-        fcntl.flock(other, fcntl.LOCK_EX)
-        with pytest.raises(Busy, match="another process"), machine_lock(path):
-            pass
-
-
-def test_a_lock_that_cannot_be_made_is_an_error(tmp_path: Path) -> None:
-    (tmp_path / "link").symlink_to(tmp_path / "elsewhere")
-    for path in (tmp_path / "absent" / "lock", tmp_path / "link"):
-        with pytest.raises(JournalError, match="cannot be made"), machine_lock(path):
-            pass
-    assert not (tmp_path / "elsewhere").exists()
