@@ -86,7 +86,7 @@ def _dispatch(words: list[str]) -> int:
 def _bench(rest: list[str]) -> int:
     from benchmarks import cli
 
-    return cli.main(["bench", *rest], publish=_publish)
+    return cli.main(["bench", *rest], publish=_publish, document=_document)
 
 
 def _compare(rest: list[str]) -> int:
@@ -104,7 +104,7 @@ def _doctor(rest: list[str]) -> int:
 def _gc(rest: list[str]) -> int:
     from benchmarks import cli
 
-    return cli.main(["gc", *rest], publish=_publish)
+    return cli.main(["gc", *rest], publish=_publish, document=_document)
 
 
 def _image(rest: list[str]) -> int:
@@ -139,7 +139,8 @@ def _run(rest: list[str]) -> int:
         case "host" | "runc" | "crun" | "bwrap" | "podman" | "docker" | "qemu":
             from benchmarks import cli as benchmarks_cli
 
-            return benchmarks_cli.main(["run", "--on", backend, *words], publish=_publish)
+            words = ["run", "--on", backend, *words]
+            return benchmarks_cli.main(words, publish=_publish, document=_document)
         case _:
             known = "container, vm, host or a peer (runc, crun, bwrap, podman, docker, qemu)"
             print(f"isoscope: unknown backend {backend!r}; use {known}", file=sys.stderr)
@@ -183,6 +184,18 @@ def _publish(directory: Path) -> None:
     page = reports.publish(directory)
     reports.print_summary(directory)
     print(f"\nresults: {directory}\nreport:  {page}")
+
+
+def _document(directory: Path) -> dict[str, object]:
+    """The page, and what it says as plain JSON."""
+    import json
+
+    import reports
+    from reports import export
+
+    page = reports.publish(directory)
+    said: dict[str, object] = json.loads(export.as_json_line(*reports.summary_of(directory)))
+    return {"schema": said["schema"], "results": str(directory), "report": str(page)} | said
 
 
 if __name__ == "__main__":

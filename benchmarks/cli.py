@@ -1,7 +1,8 @@
 """``bench``, and ``run`` for the backends that are no engine of their own.
 
 Prints to standard error while it works; the results are files. Exit status: 0 when the run ended
-(failed instances are results), 125 for a failure of ours, 130 after Ctrl-C, 2 for wrong usage.
+(failed instances are results), 1 when no instance gave a value, 125 for a failure of ours, 130
+after Ctrl-C, 2 for wrong usage.
 """
 
 import argparse
@@ -10,31 +11,58 @@ import os
 import signal
 import sys
 from collections.abc import Callable, Sequence
+from dataclasses import asdict
 from pathlib import Path
 
 from benchmarks.backends import BACKENDS, OWN, PEERS
 from benchmarks.errors import BenchmarkError, Interrupted
+from benchmarks.failures import failed_arms, has_values
+from benchmarks.results import read_run
 from benchmarks.suites import SUITES
 from runtime import commandline
 from runtime.commandline import Parser
 from runtime.container.launch.process import CommandNotRunnable
 from runtime.errors import RuntimeFault
+from runtime.fault import printable
 from runtime.image import Store, find_image
 
 MOST_BLOCKS = 10_000
+NOTHING_MEASURED = 1
 _INTERRUPTED = 128 + signal.SIGINT
+_BENCH_EPILOG = """\
+suites:
+{purposes}
+
+examples:
+  isoscope bench                                   {own}; the report is with the results
+  isoscope bench boot --on container,vm --blocks 20 --seed 1
+  isoscope bench --resume results/RUN              go on after Ctrl-C or a crash
+  isoscope bench --json >run.json                  progress stays on standard error
+
+--on takes {own} and, where they are installed:
+{peers}.
+One run at a time measures on a machine: the lock is in /run/lock, or where ISOSCOPE_LOCK says.
+
+exit status: 0 the run ended and something was measured, 1 no instance gave a value, 2 wrong usage,
+125 a failure of ours, 130 interrupted (what is finished is kept).
+"""
 _FOREVER_S = 7 * 86400.0
 """How long a command on a peer may run that was given no ``--timeout``."""
 Publish = Callable[[Path], None]
+Document = Callable[[Path], dict[str, object]]
 
 
-def main(argv: Sequence[str], *, publish: Publish) -> int:
-    """Run the verb *argv[0]*; *publish* is given the folder of a finished run."""
+def main(argv: Sequence[str], *, publish: Publish, document: Document) -> int:
+    """Run the verb *argv[0]*.
+
+    Of a finished run *publish* is given the folder, to write the report and print a summary; with
+    ``--json`` *document* is instead, and what it returns is printed.
+    """
     verb, *rest = argv
     try:
         match verb:
             case "bench":
-                return _bench(rest, publish)
+                return _bench(rest, publish, document)
             case "gc":
                 return _gc(rest)
             case _:
@@ -50,17 +78,33 @@ def main(argv: Sequence[str], *, publish: Publish) -> int:
         return _INTERRUPTED
 
 
-def _bench(argv: Sequence[str], publish: Publish) -> int:
-    signal.signal(signal.SIGTERM, signal.default_int_handler)
-    from benchmarks.harness import Request, bench, resume  # noqa: PLC0415 - numpy
-    from benchmarks.progress import watcher  # noqa: PLC0415
-
+def _bench(argv: Sequence[str], publish: Publish, document: Document) -> int:
     arguments = bench_parser().parse_args(argv)
+    signal.signal(signal.SIGTERM, signal.default_int_handler)
+    directory = _measured(arguments)
+    results = read_run(directory)
+    failed, has_any = failed_arms(results), has_values(results)
+    if arguments.json:
+        found = {"measured": has_any, "failures": [asdict(arm) for arm in failed]}
+        print(json.dumps(document(directory) | found))
+    else:
+        publish(directory)
+    for arm in failed:
+        print(f"isoscope: {printable(arm.sentence())}", file=sys.stderr)
+    if not has_any:
+        print("isoscope: nothing was measured", file=sys.stderr)
+    return 0 if has_any else NOTHING_MEASURED
+
+
+def _measured(arguments: argparse.Namespace) -> Path:
+    """Measure what is asked for; the run's folder."""
+    from benchmarks.harness import Request, bench, resume  # noqa: PLC0415 - heavy
+    from benchmarks.progress import watcher  # noqa: PLC0415 - as above
+
     suite = SUITES[arguments.suite]
     with watcher() as watching:
         if arguments.resume is not None:
-            publish(resume(_run_directory(arguments.resume, arguments.out), watching))
-            return 0
+            return resume(_run_directory(arguments.resume, arguments.out), watching)
         request = Request(
             suite=suite,
             on=arguments.on,
@@ -70,9 +114,7 @@ def _bench(argv: Sequence[str], publish: Publish) -> int:
             out=arguments.out,
             command=_again(arguments, suite.blocks),
         )
-        directory = bench(request, watching)
-    publish(directory)
-    return 0
+        return bench(request, watching)
 
 
 def _again(arguments: argparse.Namespace, blocks: int) -> tuple[str, ...]:
@@ -115,22 +157,27 @@ def gc_parser() -> Parser:
 
 def bench_parser() -> Parser:
     """The options of ``bench``."""
+    purposes = "\n".join(f"  {each.name:8}{each.purpose}" for each in SUITES.values())
     parser = Parser(
         prog="isoscope bench",
+        usage="isoscope bench [SUITE] [--on A,B] [--blocks N] [OPTION…]\n"
+        "       isoscope bench --resume RUN",
         description="Measure one image on several backends, in randomised blocks.",
+        epilog=_BENCH_EPILOG.format(purposes=purposes, own=", ".join(OWN), peers=", ".join(PEERS)),
     )
-    add = parser.add_argument
-    purposes = "; ".join(f"{suite.name}: {suite.purpose}" for suite in SUITES.values())
-    add(
-        "suite", nargs="?", default="quick", choices=sorted(SUITES), metavar="SUITE", help=purposes
-    )
-    backends = f"backends, baseline first (default: {','.join(OWN)}); peers: {','.join(PEERS)}"
-    add("--on", type=_backends, default=OWN, metavar="A,B", help=backends)
+    add = parser.add_argument_group("what").add_argument
+    add("suite", nargs="?", default="quick", choices=sorted(SUITES), metavar="SUITE",
+        help="quick if none is named")  # fmt: skip
+    add("--on", type=_backends, default=OWN, metavar="A,B",
+        help=f"backends, the baseline first (default: {','.join(OWN)})")  # fmt: skip
+    add("--image", default="busybox", metavar="IMAGE", help="what every backend runs")
+    add = parser.add_argument_group("how often, in which order").add_argument
     add("--blocks", type=_positive, metavar="N", help="how many blocks (default: the suite's)")
     add("--seed", type=_seed, default=None, metavar="N", help="of the order; default: a new one")
-    add("--image", default="busybox", metavar="IMAGE", help="what every backend runs")
+    add("--resume", type=Path, metavar="RUN", help="go on with this run as it was planned")
+    add = parser.add_argument_group("what comes out").add_argument
     add("--out", type=Path, default=Path("results"), metavar="DIR", help="where runs are kept")
-    add("--resume", type=Path, metavar="RUN", help="go on with this run; only --out is heeded")
+    add("--json", action="store_true", help="one JSON object on standard output, at the end")
     add("--debug", action="store_true", help="show a traceback when isoscope itself fails")
     parser.set_defaults(seed=int.from_bytes(os.urandom(4)))
     return parser

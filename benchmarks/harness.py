@@ -95,6 +95,7 @@ def resume(directory: Path, watcher: Watcher) -> Path:
     with _machine() as machine:
         machine.tells(directory)
         run = read_record(directory)
+        _require_samples(run, directory)
         suite = _same_suite(run)
         image = Store().resolve(next(iter(run.images.values())))
         names = tuple(dict.fromkeys(arm.backend for arm in run.plan.backends))
@@ -111,6 +112,16 @@ def _machine() -> Iterator[Held]:
     with machine_lock() as held:
         remains.sweep()
         yield held
+
+
+def _require_samples(run: Run, directory: Path) -> None:
+    """What was measured and is gone is not measured again under the name of the first time."""
+    if run.outcome == "complete" and not read_run(directory).samples:
+        raise BenchmarkError(
+            f"run {run.run} was complete, but its samples are gone:"
+            f" {directory / results.SAMPLES_FILE} is missing or empty",
+            remedy="restore that file, or start a new run",
+        )
 
 
 def _same_suite(run: Run) -> Suite:

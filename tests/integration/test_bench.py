@@ -1,6 +1,9 @@
 """Whole runs of the harness, small ones, with everything real."""
 
 import dataclasses
+import gzip
+import hashlib
+import io
 import json
 import os
 import subprocess
@@ -12,7 +15,7 @@ import leftovers
 import pytest
 
 from benchmarks.errors import BenchmarkError, Busy
-from benchmarks.harness import Request, arms, bench
+from benchmarks.harness import Request, arms, bench, resume
 from benchmarks.launcher import RemoteInstance
 from benchmarks.machine_lock import machine_lock
 from benchmarks.progress import Lines
@@ -20,7 +23,8 @@ from benchmarks.results import Results, read_run
 from benchmarks.suites import SUITES, Suite
 from benchmarks.workloads import Facts, Values, succeeded
 from benchmarks.workloads.boot import Boot
-from runtime.image import Image
+from runtime.image import Image, Store
+from runtime.image.manifest import CONFIG_TYPE, LAYER_GZIP_TYPE, MANIFEST_TYPE
 
 pytestmark = [
     pytest.mark.slow,
@@ -145,6 +149,60 @@ def test_what_cannot_run_is_skipped_with_the_reason(
     assert skip.backend == "vm"
     assert "apt-get install" in skip.remedy
     assert {s.status for s in found.samples} == {"ok"}
+
+
+@pytest.fixture
+def bare() -> Image:
+    """An image with an empty layer: no command of any workload is in it."""
+    layer = b"\0" * 10240
+    store = Store()
+    packed = store.write_blob(io.BytesIO(gzip.compress(layer, mtime=0)), LAYER_GZIP_TYPE)
+    diff_id = f"sha256:{hashlib.sha256(layer).hexdigest()}"
+    rootfs = {"type": "layers", "diff_ids": [diff_id]}
+    about = {"architecture": "amd64", "os": "linux", "rootfs": rootfs}
+    config = store.write_blob(io.BytesIO(json.dumps(about).encode()), CONFIG_TYPE)
+    names = ("mediaType", "digest", "size")
+    manifest = {
+        "schemaVersion": 2,
+        "mediaType": MANIFEST_TYPE,
+        "config": dict(zip(names, (CONFIG_TYPE, config.digest, config.size_bytes), strict=True)),
+        "layers": [
+            dict(zip(names, (LAYER_GZIP_TYPE, packed.digest, packed.size_bytes), strict=True))
+        ],
+    }
+    made = store.write_blob(io.BytesIO(json.dumps(manifest).encode()), MANIFEST_TYPE)
+    return store.tag(made.digest, "bare")
+
+
+def test_a_run_that_measured_nothing_says_why_and_ends_with_1(bare: Image, tmp_path: Path) -> None:
+    front = [sys.executable, str(ROOT / "isoscope.py"), "bench"]
+    words = ["boot", "--on", "host", "--image", bare.references[0], "--blocks", "1", "--json"]
+    first = subprocess.run([*front, *words], cwd=tmp_path, capture_output=True, check=False)
+    said = json.loads(first.stdout)
+    assert (first.returncode, said["measured"]) == (1, False)
+    assert [arm["label"] for arm in said["failures"]] == ["host", "host'"]
+    assert Path(tmp_path, said["report"]).is_file()
+    assert "./isoscope run --on host bare:latest cat" in first.stderr.decode()
+    again = subprocess.run(
+        [*front, "--resume", said["results"]], cwd=tmp_path, capture_output=True, check=False
+    )
+    assert again.returncode == 1
+    assert again.stdout
+    assert again.stderr.decode().splitlines()[-1] == "isoscope: nothing was measured"
+
+
+def test_a_complete_run_without_its_samples_is_not_measured_again(
+    busybox: Image, tmp_path: Path
+) -> None:
+    directory = bench(request(busybox, tmp_path), Lines())
+    samples = directory / "samples.jsonl"
+    samples.write_bytes(b"")
+    for _ in range(2):
+        with pytest.raises(BenchmarkError, match="its samples are gone"):
+            resume(directory, Lines())
+        samples.unlink(missing_ok=True)
+    assert not samples.exists()
+    assert {path.name for path in directory.iterdir()} == {"run.json"}
 
 
 def test_without_libvirt_the_probe_says_so() -> None:
