@@ -5,6 +5,10 @@ import signal
 import sys
 from collections.abc import Sequence
 from pathlib import Path
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from runtime.commandline import Parser
 
 USAGE, OURS = 2, 125
 
@@ -21,6 +25,8 @@ isoscope: one OCI image as a plain process, a container and a virtual machine, m
                                     the images of this machine
   isoscope lab                      the lessons, in JupyterLab, on copies of your own
   isoscope gc                       remove what killed runs left behind
+  isoscope completion bash|zsh|fish
+                                    a script that lets a shell complete these words
   isoscope setup                    install what is missing; every verb does so on first use
   isoscope test                     check this checkout: format, types, layers, tests
 
@@ -141,15 +147,34 @@ def _run(rest: list[str]) -> int:
 
             words = ["run", "--on", backend, *words]
             return benchmarks_cli.main(words, publish=_publish, document=_document)
+        case "":
+            print(
+                "isoscope run: --on names no backend; try 'isoscope run --help'", file=sys.stderr
+            )
+            return USAGE
         case _:
             known = "container, vm, host or a peer (runc, crun, bwrap, podman, docker, qemu)"
             print(f"isoscope: unknown backend {backend!r}; use {known}", file=sys.stderr)
             return USAGE
 
 
+def _completion(rest: list[str]) -> int:
+    from benchmarks.completion import cli
+
+    return cli.main(rest)
+
+
+def _complete(rest: list[str]) -> int:
+    from benchmarks.completion import cli
+
+    return cli.complete_main(rest, verbs=_told_verbs(), parser_of=_parser_of)
+
+
 _VERBS = {
+    "__complete": _complete,
     "bench": _bench,
     "compare": _compare,
+    "completion": _completion,
     "doctor": _doctor,
     "gc": _gc,
     "image": _image,
@@ -175,6 +200,53 @@ def _split_backend(words: list[str]) -> tuple[str, list[str]]:
         else:
             return backend, [*rest, word, *left]
     return backend, rest
+
+
+def _told_verbs() -> dict[str, str]:
+    """Verb -> what the help says of it."""
+    import re
+
+    return dict(re.findall(r"^  isoscope (\w+)(?: \S+)*\s{2,}(\S.*)$", _HELP, re.MULTILINE))
+
+
+def _parser_of(words: Sequence[str]) -> "tuple[Parser, Sequence[str]] | None":
+    """The parser that reads what comes after a verb, and what of that is there; None without."""
+    import importlib
+
+    verb, *rest = words
+    module, _, maker = _PARSERS.get(verb, "").partition(":")
+    if verb == "run":
+        return _run_parser(_split_backend(rest)[0]), rest
+    return (getattr(importlib.import_module(module), maker)(), rest) if maker else None
+
+
+def _run_parser(backend: str) -> "Parser":
+    match backend:
+        case "vm":
+            from vmbackend import cli as vm_cli
+
+            return vm_cli.run_parser()
+        case "host" | "runc" | "crun" | "bwrap" | "podman" | "docker" | "qemu":
+            from benchmarks import cli as benchmarks_cli
+
+            return benchmarks_cli.run_parser(backend)
+        case _:
+            from runtime import cli as runtime_cli
+
+            return runtime_cli.run_parser()
+
+
+_PARSERS = {
+    "bench": "benchmarks.cli:bench_parser",
+    "compare": "reports.cli:compare_parser",
+    "completion": "benchmarks.completion.cli:completion_parser",
+    "doctor": "benchmarks.doctor_cli:doctor_parser",
+    "gc": "benchmarks.cli:gc_parser",
+    "image": "runtime.image.cli:image_parser",
+    "lab": "notebooks.course.cli:lab_parser",
+    "report": "reports.cli:report_parser",
+}
+"""Where the parser of a verb is made; ``run`` has one for each backend."""
 
 
 def _publish(directory: Path) -> None:

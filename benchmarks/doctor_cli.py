@@ -12,7 +12,6 @@ from collections.abc import Iterable, Sequence
 from dataclasses import asdict
 from typing import TextIO
 
-from benchmarks.doctor.ladder import ladder
 from benchmarks.doctor.render import Style, render_part, render_rung, render_verdict
 from benchmarks.doctor.rung import Rung
 from benchmarks.doctor.verdict import Verdict, verdict
@@ -26,6 +25,8 @@ _UNHEARD = 128 + signal.SIGPIPE
 def main(argv: Sequence[str]) -> int:
     """Climb the ladder and say what was found; the exit status."""
     arguments = doctor_parser().parse_args(argv)
+    from benchmarks.doctor.ladder import ladder  # noqa: PLC0415 - the engines
+
     for number in (signal.SIGTERM, signal.SIGHUP):
         signal.signal(number, signal.default_int_handler)
     try:

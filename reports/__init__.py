@@ -5,18 +5,23 @@ something is rendered. Every text is there in English and in Korean (``reports.w
 """
 
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from benchmarks.results import Results, read_run, write_atomically
-from benchmarks.summary import Summary, summarise
 from reports.words import ENGLISH, Words
+
+if TYPE_CHECKING:
+    from benchmarks.summary import Summary
 
 __all__ = ["ENGLISH", "Words", "print_summary", "publish", "summary_of"]
 
 REPORT_FILE = "report.html"
 
 
-def summary_of(directory: Path) -> tuple[Results, Summary]:
+def summary_of(directory: Path) -> "tuple[Results, Summary]":
     """A run's results with their summary, seeded as the run. Raises BenchmarkError."""
+    from benchmarks.summary import summarise  # noqa: PLC0415 - numpy
+
     results = read_run(directory)
     return results, summarise(results, seed=results.run.plan.seed)
 

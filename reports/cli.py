@@ -66,6 +66,7 @@ def report_parser() -> Parser:
         default="html",
         help="html: report.html in the run's folder; md, json, csv: standard output",
     )
+    _add_json(parser)
     parser.add_argument("--out", metavar="FILE", type=Path, help="write there instead")
     return _with_language(parser)
 
@@ -84,8 +85,16 @@ def compare_parser() -> Parser:
         default="table",
         help="what goes to standard output",
     )
+    _add_json(parser)
     parser.add_argument("--html", metavar="FILE", type=Path, help="write a page, too")
     return _with_language(parser)
+
+
+def _add_json(parser: Parser) -> None:
+    """As every verb that prints a table has it."""
+    parser.add_argument(
+        "--json", dest="format", action="store_const", const="json", help="as --format json"
+    )
 
 
 def _with_language(parser: Parser) -> Parser:

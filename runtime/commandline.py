@@ -100,7 +100,7 @@ def run_parser(
     help_env = "set a variable; NAME alone passes on ours, if there is one"
     add(inside, "-e", "--env", action="append", default=[], type=variable,
         metavar="NAME[=VALUE]", help=help_env)  # fmt: skip
-    add(inside, "-w", "--workdir", metavar="DIR", help="working directory; made if missing")
+    add(inside, "-w", "--workdir", metavar="PATH", help="working directory; made if missing")
     add(inside, "-u", "--user", metavar="USER[:GROUP]", help="user, by name or number")
     limits = parser.add_argument_group("limits")
     add(limits, "-m", "--memory", type=size, metavar="SIZE", help="memory, such as 64m or 1.5g")

@@ -149,7 +149,7 @@ def test_wrong_words_are_one_line() -> None:
     done = doctor("--cure")
     assert done.returncode == 2
     assert done.stderr.splitlines() == [
-        "isoscope doctor: unrecognized arguments: --cure; see 'isoscope doctor --help'"
+        "isoscope doctor: unrecognized arguments: --cure; try 'isoscope doctor --help'"
     ]
 
 

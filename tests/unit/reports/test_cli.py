@@ -37,7 +37,7 @@ def test_the_page_goes_where_it_is_told(folder: Path, tmp_path: Path) -> None:
 
 
 def test_json_is_one_object_a_line(folder: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    assert main(["synthetic-1", str(folder), "--format", "json"]) == 0
+    assert main(["synthetic-1", str(folder), "--json"]) == 0
     first, second = (json.loads(line) for line in capsys.readouterr().out.splitlines())
     assert first == second
     assert first["summary"]["baseline"] == "host"

@@ -192,7 +192,7 @@ def test_the_command_prints_a_table_and_writes_a_page(
 
 
 def test_json_and_markdown(pair: tuple[str, str], capsys: pytest.CaptureFixture[str]) -> None:
-    assert compare_main([*pair, "--format", "json"]) == 0
+    assert compare_main([*pair, "--json"]) == 0
     told = json.loads(capsys.readouterr().out)
     assert told["comparable"] is True
     assert len(told["cells"]) == 36
@@ -215,7 +215,7 @@ def test_runs_that_are_not_comparable_say_so_with_a_status(
     ("argv", "status", "sentence"),
     [
         (["absent", "absent"], 2, "isoscope compare: no run 'absent'"),
-        (["absent"], 2, "the following arguments are required: LATER"),
+        (["absent"], 2, "LATER is missing"),
     ],
 )
 def test_wrong_usage(
