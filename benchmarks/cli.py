@@ -8,6 +8,7 @@ after Ctrl-C, 2 for wrong usage.
 import argparse
 import json
 import os
+import shlex
 import signal
 import sys
 from collections.abc import Callable, Sequence
@@ -71,7 +72,7 @@ def main(argv: Sequence[str], *, publish: Publish, document: Document) -> int:
         status = error.status if isinstance(error, CommandNotRunnable) else commandline.OURS
         return commandline.ended_by(error, status=status, debug="--debug" in rest)
     except Interrupted as stopped:
-        again = f"./isoscope bench --resume {stopped.directory}"
+        again = shlex.join(["./isoscope", "bench", "--resume", str(stopped.directory)])
         print(
             f"isoscope: interrupted; what is finished is kept; to go on: {again}", file=sys.stderr
         )

@@ -5,6 +5,7 @@ import threading
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 
+from runtime.fault import printable
 from vmbackend.channel import STDIN_WINDOW_BYTES, Frame, Kind, number
 from vmbackend.errors import GuestError
 
@@ -70,7 +71,7 @@ class Command:
             self._end(number(frame), now_ns)
         elif frame.kind is Kind.FAILED:
             errno, call = number(frame), frame.payload[4:].decode(errors="replace")
-            self.failure = f"{_printable(call)}: {_error_text(errno)}"
+            self.failure = f"{printable(call[:_MOST_SAID])}: {_error_text(errno)}"
             self._end(127 if call == "execve" and errno == _ENOENT else 126, now_ns)
         else:
             raise GuestError(f"the guest sent a {frame.kind.name} frame about a command")
@@ -113,11 +114,6 @@ class Command:
         self.marks_ns["exit"] = now_ns
         self.room.set()
         self.ended.set()
-
-
-def _printable(word: str) -> str:
-    """What a guest says goes to a terminal: nothing in it may act there."""
-    return "".join(c for c in word[:_MOST_SAID] if c.isprintable())
 
 
 def _error_text(errno: int) -> str:
