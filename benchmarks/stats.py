@@ -26,7 +26,8 @@ MARGINS = {"boot": 0.10, "prepare": 0.10, "memory": 0.02, "cpu": 0.02, "disk": 0
 OTHER_MARGIN = 0.05
 
 _WORTH_PROPOSING_BLOCKS = 1000
-_CHUNK = 1000
+_CHUNK = 1 << 16
+"""Values drawn at a time: so few stay in the processor's cache."""
 
 Values = NDArray[np.float64]
 ByBlock = Mapping[int, float]
@@ -151,12 +152,41 @@ def spread_of(values: Iterable[float]) -> Spread | None:
 def _bootstrap(top: Values, bottom: Values, resamples: int, key: str) -> Values:
     """*resamples* ratios of medians, each over blocks drawn with replacement, arms paired."""
     source = np.random.default_rng(int.from_bytes(hashlib.sha256(key.encode()).digest()))
+    arms = (_Ranked.of(top), _Ranked.of(bottom))
+    at_a_time = max(1, _CHUNK // len(top))
     draws = []
-    for start in range(0, resamples, _CHUNK):  # bounds the memory, not the result
-        size = (min(_CHUNK, resamples - start), len(top))
+    for start in range(0, resamples, at_a_time):  # bounds the memory, not the result
+        size = (min(at_a_time, resamples - start), len(top))
         chosen = source.integers(0, len(top), size=size)
-        draws.append(np.median(top[chosen], axis=1) / np.median(bottom[chosen], axis=1))
+        above, below = (arm.medians(chosen) for arm in arms)
+        draws.append(above / below)
     return np.concatenate(draws)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class _Ranked:
+    """Values as places among their ``levels``: small integers are selected faster than floats."""
+
+    levels: Values
+    ranks: NDArray[np.unsignedinteger]
+
+    @classmethod
+    def of(cls, values: Values) -> "_Ranked":
+        levels, ranks = np.unique(values, return_inverse=True)
+        return cls(
+            levels=levels, ranks=ranks.astype(np.uint16 if len(levels) <= 1 << 16 else np.uint32)
+        )
+
+    def medians(self, chosen: NDArray[np.int64]) -> Values:
+        """The median of the values at each row of *chosen*: what ``np.median`` says of them."""
+        drawn = np.take(self.ranks, chosen)
+        middle = drawn.shape[1] // 2
+        drawn.partition(middle, axis=1)
+        upper = self.levels[drawn[:, middle]]
+        if drawn.shape[1] % 2:
+            return upper
+        lower = self.levels[drawn[:, :middle].max(axis=1)]
+        return np.asarray(np.mean([lower, upper], axis=0))
 
 
 def _percentile_interval(draws: Values, level: float) -> Interval:

@@ -4,7 +4,9 @@ Words are the reports'. What a number supports is decided in ``benchmarks.stats`
 """
 
 import math
+import os
 from collections.abc import Iterable, Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from itertools import groupby
 
@@ -135,8 +137,9 @@ def summarise(
     base = _baseline(plan, baseline)
     measured = [sample for sample in results.samples if not sample.warmup]
     used = counted(results.samples)
-    once = _once(plan, measured)
-    table = _Table(values=_values(used), once=once, resamples=resamples, seed=seed)
+    values = _values(used)
+    ratios = _ratios(plan, base, values, resamples=resamples, seed=seed)
+    table = _Table(values=values, once=_once(plan, measured), ratios=ratios)
     floors = _floors(plan, base, table)
     identities = _identities(plan, used)
     return Summary(
@@ -165,26 +168,50 @@ def counted(samples: Iterable[Sample]) -> list[Sample]:
     ]
 
 
+_Place = tuple[str, str, str]
+"""Workload, metric, label."""
+
+
+def _ratios(
+    plan: Plan, base: str, values: Mapping[_Place, ByBlock], *, resamples: int, seed: int
+) -> dict[tuple[str, str, str, str], Ratio | None]:
+    """Every label's to the baseline, and a control's to its twin; by place and denominator.
+
+    Each has draws of its own, so that they need not be made one after the other.
+    """
+    twin = _twin(plan, base)
+    pairs = [(arm.label, base) for arm in plan.backends if arm.label != base]
+    if twin is not None and twin != base:
+        pairs.append((f"{twin}'", twin))
+    wanted = [
+        (workload, metric.name, *pair) for workload, metric in _places(plan) for pair in pairs
+    ]
+
+    def ratio(workload: str, metric: str, label: str, against: str) -> Ratio | None:
+        return ratio_of_medians(
+            values.get((workload, metric, label), {}),
+            values.get((workload, metric, against), {}),
+            resamples=resamples,
+            key=f"{seed}/{workload}/{metric}/{label}/{against}",
+        )
+
+    with ThreadPoolExecutor(len(os.sched_getaffinity(0))) as pool:  # numpy works outside the GIL
+        return dict(zip(wanted, pool.map(lambda each: ratio(*each), wanted), strict=True))
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
 class _Table:
-    """The counted values by (workload, metric, label), and how they are compared."""
+    """The counted values, and how they compare."""
 
-    values: Mapping[tuple[str, str, str], ByBlock]
+    values: Mapping[_Place, ByBlock]
     once: frozenset[str]
-    resamples: int
-    seed: int
+    ratios: Mapping[tuple[str, str, str, str], Ratio | None]
 
     def of(self, workload: str, metric: Metric, label: str) -> ByBlock:
         return self.values.get((workload, metric.name, label), {})
 
     def ratio(self, workload: str, metric: Metric, label: str, base: str) -> Ratio | None:
-        key = f"{self.seed}/{workload}/{metric.name}/{label}/{base}"
-        return ratio_of_medians(
-            self.of(workload, metric, label),
-            self.of(workload, metric, base),
-            resamples=self.resamples,
-            key=key,
-        )
+        return self.ratios[workload, metric.name, label, base]
 
     def compare(
         self, workload: str, metric: Metric, label: str, base: str, floor: float | None
@@ -242,8 +269,7 @@ def _rows(
 
 def _floors(plan: Plan, base: str, table: _Table) -> tuple[Floor, ...]:
     """One for each metric if the plan has a control, ``host'`` beside ``host``."""
-    labels = [arm.label for arm in plan.backends]
-    twin = next((label for label in [base, *labels] if f"{label}'" in labels), None)
+    twin = _twin(plan, base)
     if twin is None:
         return ()
     return tuple(
@@ -251,6 +277,12 @@ def _floors(plan: Plan, base: str, table: _Table) -> tuple[Floor, ...]:
         for workload, metric in _places(plan)
         if workload not in table.once
     )
+
+
+def _twin(plan: Plan, base: str) -> str | None:
+    """The label that stands in the plan a second time, as its own control."""
+    labels = [arm.label for arm in plan.backends]
+    return next((label for label in [base, *labels] if f"{label}'" in labels), None)
 
 
 def _floor(table: _Table, workload: str, metric: Metric, twin: str) -> Floor:
@@ -284,8 +316,8 @@ def _once(plan: Plan, measured: Iterable[Sample]) -> frozenset[str]:
     return frozenset(each.name for each in plan.workloads if blocks.get(each.name) == {0})
 
 
-def _values(used: Iterable[Sample]) -> dict[tuple[str, str, str], dict[int, float]]:
-    values: dict[tuple[str, str, str], dict[int, float]] = {}
+def _values(used: Iterable[Sample]) -> dict[_Place, dict[int, float]]:
+    values: dict[_Place, dict[int, float]] = {}
     for sample in used:
         if sample.value is not None:
             place = (sample.workload, sample.metric, sample.label)

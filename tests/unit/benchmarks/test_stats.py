@@ -1,3 +1,4 @@
+import hashlib
 import math
 import statistics
 from collections.abc import Mapping, Sequence
@@ -189,6 +190,39 @@ def test_blocks_are_resampled_in_pairs() -> None:
     assert ratio is not None
     assert ratio.ci95 is not None
     assert (ratio.ci95.low, ratio.ci95.high) == pytest.approx((2, 2))
+
+
+@given(
+    st.lists(st.tuples(st.floats(1e-9, 1e15), st.integers(1, 3)), min_size=6, max_size=40),
+    st.sampled_from([1, 7, 200]),
+)
+def test_an_interval_is_that_of_plain_medians_to_the_last_bit(
+    pairs: list[tuple[float, int]], resamples: int
+) -> None:
+    top, bottom = (np.array(side, dtype=float) for side in zip(*pairs, strict=True))
+    ratio = ratio_of_medians(
+        dict(enumerate(top)), dict(enumerate(bottom)), resamples=resamples, key="k"
+    )
+    source = np.random.default_rng(int.from_bytes(hashlib.sha256(b"k").digest()))
+    chosen = source.integers(0, len(pairs), size=(resamples, len(pairs)))
+    draws = np.median(top[chosen], axis=1) / np.median(bottom[chosen], axis=1)
+    assert ratio is not None
+    assert ratio.ci95 is not None
+    ends = (ratio.ci95.low, ratio.ci95.high)
+    assert ends == tuple(np.quantile(draws, [(1 - 0.95) / 2, 1 - (1 - 0.95) / 2]).tolist())
+
+
+def test_draws_of_more_values_than_are_drawn_at_a_time_go_on_where_they_were() -> None:
+    source = np.random.default_rng(5)
+    arm, base = (dict(enumerate(lognormal(source, 3, 0.5, 70_001))) for _ in range(2))
+    ratio = ratio_of_medians(arm, base, resamples=3, key="k")
+    source = np.random.default_rng(int.from_bytes(hashlib.sha256(b"k").digest()))
+    chosen = source.integers(0, 70_001, size=(3, 70_001))
+    top, bottom = (np.array(list(side.values())) for side in (arm, base))
+    draws = np.median(top[chosen], axis=1) / np.median(bottom[chosen], axis=1)
+    assert ratio is not None
+    assert ratio.ci90 is not None
+    assert ratio.ci90.low == np.quantile(draws, (1 - 0.9) / 2)
 
 
 def test_only_blocks_that_both_have_are_compared() -> None:
