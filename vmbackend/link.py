@@ -163,7 +163,7 @@ class Link:
         return connection
 
     def _accept_console(self, listener: socket.socket, _events: int) -> None:
-        self._mark("engine.spawned")
+        self._mark("engine")
         connection = self._accepted(listener, self._read_console)
         credentials = connection.getsockopt(socket.SOL_SOCKET, socket.SO_PEERCRED, 12)
         pid, _, _ = struct.unpack("3i", credentials)

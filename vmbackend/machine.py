@@ -7,8 +7,8 @@
 Phases are ns on the host's monotonic clock since ``machine()`` was entered:
 
     prepared        the instance's overlay disk exists
-    engine.spawned  QEMU runs: it has connected its console
-    engine          libvirt has created the machine; its processors run
+    engine          QEMU's process exists: it has connected its console
+    engine.created  libvirt has created the machine; its processors run
     kernel          derived: ``init`` minus the guest's own CLOCK_BOOTTIME in that line. This clock
                     starts inside the kernel's start: the true entry is a little earlier
     init            the first line of the guest's PID 1 reached the host, by the serial console
@@ -37,7 +37,7 @@ from vmbackend.vmm import Vmm, vmm
 
 BOOT_LIMIT_S = 60.0
 _PHASES = (
-    "request", "prepared", "engine.spawned", "engine", "kernel", "init", "init.agent",
+    "request", "prepared", "engine", "engine.created", "kernel", "init", "init.agent",
     "exec", "output", "exit", "gone", "gone.forgotten",
 )  # fmt: skip
 

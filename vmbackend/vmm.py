@@ -40,7 +40,7 @@ class Vmm:
             self._engine.start(domain_xml(self.domain))
         except EngineError as error:
             raise EngineError(error.message, console_tail=self.link.console_tail()) from None
-        self.mark("engine")
+        self.mark("engine.created")
 
     def kill(self) -> None:
         """End it, whatever state it is in; when this returns, QEMU is dead and reaped."""
@@ -54,7 +54,7 @@ class Vmm:
 def vmm(spec: MachineSpec, parts: Parts, *, start_ns: int) -> Iterator[Vmm]:
     """What *spec* needs here, ready for ``start``; nothing of it is left after the block.
 
-    Its marks tell when: ``request`` (*start_ns*), ``prepared``, ``engine``, ``gone`` and
+    Its marks tell when: ``request`` (*start_ns*), ``prepared``, ``engine.created``, ``gone`` and
     ``gone.forgotten``: libvirt, if it hears of QEMU's death before the kernel has reaped it,
     sleeps for 200 ms before it closes its books.
     """

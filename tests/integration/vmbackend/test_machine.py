@@ -33,14 +33,14 @@ def test_phases_are_named_ordered_and_end_with_gone(busybox: str) -> None:
         assert "gone" not in guest.phases
     phases = guest.phases
     assert list(phases) == [
-        "request", "prepared", "engine.spawned", "engine", "kernel", "init", "init.agent",
+        "request", "prepared", "engine", "engine.created", "kernel", "init", "init.agent",
         "exec", "output", "exit", "gone", "gone.forgotten",
     ]  # fmt: skip
     assert phases["request"] == 0
-    chain = ("request", "prepared", "engine.spawned", "engine", "init", "init.agent", "exec",
+    chain = ("request", "prepared", "engine", "engine.created", "init", "init.agent", "exec",
              "output", "exit", "gone", "gone.forgotten")  # fmt: skip
     assert all(phases[a] <= phases[b] for a, b in itertools.pairwise(chain))
-    assert phases["engine.spawned"] < phases["kernel"] < phases["init"]
+    assert phases["engine"] < phases["kernel"] < phases["init"]
 
 
 def test_an_idle_machine_runs_many_commands(busybox: str) -> None:
@@ -137,7 +137,7 @@ def test_a_boot_that_takes_too_long_is_said_with_the_phase_reached(busybox: str)
         machine(MachineSpec(image=busybox), boot_limit_s=0.3),
     ):
         pytest.fail("it booted in 0.3 s")
-    assert caught.value.last_phase in ("prepared", "engine.spawned", "engine", "kernel", "init")
+    assert caught.value.last_phase in ("prepared", "engine", "engine.created", "kernel", "init")
 
 
 def test_a_guest_that_panics_is_an_error_with_its_console(busybox: str) -> None:
