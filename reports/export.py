@@ -10,10 +10,11 @@ from benchmarks.summary import Row, Summary
 from reports import view
 from reports.compare import RunComparison
 from reports.validity import checks
+from reports.style import printable
 from reports.verdicts import accelerator_notes, statements
 from reports.words import ENGLISH, Words
 
-_MARKDOWN = str.maketrans({char: f"\\{char}" for char in "\\`*_{}[]<>#|!&~"})
+_MARKDOWN = str.maketrans({char: f"\\{char}" for char in "\\`*_{}[]<>#|!&~$"})
 _FORMULA = ("=", "+", "-", "@", "\t", "\r")
 CSV_COLUMNS = (
     "run", "suite", "workload", "metric", "unit", "direction", "label", "backend", "accelerator",
@@ -138,5 +139,6 @@ def _line(cells: tuple[str, ...], *, is_text: bool = True) -> str:
 
 
 def escaped(text: str) -> str:
-    """Text on one line that no Markdown reader takes for markup."""
-    return " ".join(text.split()).translate(_MARKDOWN)
+    """Text on one line that no Markdown reader takes for markup and no terminal for a command."""
+    line = " ".join(text.split())
+    return printable(line, limit=len(line)).translate(_MARKDOWN)

@@ -38,6 +38,8 @@ _AXIS_PT = 20
 _MARGIN_PT = 8
 _SMALL = 8
 _MOST_SHADES = 40
+_SMALLEST = 1e-30
+"""Nothing that is measured is smaller, or larger than its reciprocal, in any unit of ours."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -53,6 +55,14 @@ class Values:
     def shown(self) -> list[Arm]:
         """The labels that have values."""
         return [arm for arm in self.arms if self.lanes.get(arm.label)]
+
+    @property
+    def can_be_drawn(self) -> bool:
+        """Whether there are values, and all of a magnitude that an axis can show."""
+        every = (abs(value) for lane in self.lanes.values() for value in lane.values())
+        return bool(self.shown) and all(
+            value == 0 or _SMALLEST <= value <= 1 / _SMALLEST for value in every
+        )
 
     @property
     def most(self) -> int:
@@ -88,7 +98,7 @@ def values_of(samples: Iterable[Sample], arms: Sequence[Arm], *, title: str, uni
 
 def dots(values: Values, *, name: str, words: Words = ENGLISH) -> str | None:
     """Every value on one axis, a lane for each label; inside it the first block is on top."""
-    if not values.shown:
+    if not values.can_be_drawn:
         return None
     with drawing(_height(len(values.shown))) as figure:
         axes = _lanes(figure, values)
@@ -104,7 +114,7 @@ def dots(values: Values, *, name: str, words: Words = ENGLISH) -> str | None:
 
 def distribution(values: Values, *, name: str, words: Words = ENGLISH) -> str | None:
     """The empirical distributions: on one axis where that shows them, else in lanes."""
-    if not values.shown:
+    if not values.can_be_drawn:
         return None
     title = words("figure.ecdf", title=values.title)
     if not is_on_one_axis(values):
@@ -139,7 +149,7 @@ def is_on_one_axis(values: Values) -> bool:
 
 def run_order(values: Values, *, name: str, words: Words = ENGLISH) -> str | None:
     """Each label's values in the order of the blocks, from its own lowest to its own highest."""
-    if not values.shown:
+    if not values.can_be_drawn:
         return None
     blocks = sorted({block for lane in values.lanes.values() for block in lane})
     with drawing(_height(len(values.shown))) as figure:

@@ -24,6 +24,7 @@ from reports.style import (
 from reports.verdicts import amount, verdict_word
 from reports.words import ENGLISH, Words
 
+_WIDEST = 1e9
 _ROWS_FOR_EVERY_BASELINE = 700
 _DRAWS_FOR_EVERY_BASELINE = 4e8
 """Rows that may stand in the page, and resampled values that may be drawn, for all baselines."""
@@ -117,13 +118,17 @@ def matrix(summary: Summary, arms: Sequence[Arm], words: Words = ENGLISH) -> Mat
 
 
 def scale_for(ratios: Iterable[Ratio | None]) -> LogScale:
-    """Wide enough for every interval, and for a factor of two either way."""
+    """Wide enough for every interval and for a factor of two either way, up to a billion.
+
+    What lies beyond stands at the edge: one absurd value must not flatten all others.
+    """
     low, high = 0.5, 2.0
     for ratio in ratios:
         if ratio is not None:
             ends = ratio.ci95
             low = min(low, ratio.estimate, ends.low if ends else low)
             high = max(high, ratio.estimate, ends.high if ends else high)
+    low, high = max(low, 1 / _WIDEST), min(high, _WIDEST)
     pad = (high / low) ** 0.04
     return LogScale(low=low / pad, high=high * pad)
 

@@ -11,15 +11,22 @@ from benchmarks.results import Arm, Metric
 from benchmarks.stats import Interval, Verdict
 from reports.words import ENGLISH, Words
 
+_SIGNIFICANT, _MOST_SIGNIFICANT = 3, 10
+_PLAIN_FROM, _PLAIN_BELOW = -9, 15
+"""Powers of ten that are written out."""
 _TIMES = ((1, "ns"), (1e3, "µs"), (1e6, "ms"), (1e9, "s"))
 _SIZES = ((1, "B"), (1024, "KiB"), (1024**2, "MiB"), (1024**3, "GiB"))
 
 _COLOURS = {"host": "#767676", "container": "#0072b2", "vm": "#d55e00"}
-_FURTHER_COLOURS = ("#009e73", "#cc79a7", "#8a6d00", "#7b5ea7")
+_FURTHER_COLOURS = (
+    "#009e73", "#cc79a7", "#8a6d00", "#7b5ea7", "#b23a48", "#2a8596", "#5c8a1e",
+)  # fmt: skip
 _DARK_COLOURS = {"host": "#a8b0b8", "container": "#5db3f0", "vm": "#ff9350"}
-_FURTHER_DARK_COLOURS = ("#3ccf9f", "#e79cc6", "#d8b742", "#b79be6")
+_FURTHER_DARK_COLOURS = (
+    "#3ccf9f", "#e79cc6", "#d8b742", "#b79be6", "#ff8d9a", "#6fd0e0", "#a8d568",
+)  # fmt: skip
 _MARKERS = {"host": "o", "container": "s", "vm": "D"}
-_FURTHER_MARKERS = ("^", "v", "P", "X")
+_FURTHER_MARKERS = ("^", "v", "P", "X", "<", ">", "h")
 _DASHES = {"host": "solid", "container": "dashed", "vm": "dashdot"}
 _FURTHER_DASHES = ("dotted", "solid", "dashed", "dashdot")
 
@@ -74,7 +81,7 @@ def format_value(value: float, unit: str) -> str:
 def format_tick(value: float, unit: str) -> str:
     """A round value for an axis: ``5 ms``, not ``5.00 ms``."""
     number, _, name = format_value(value, unit).partition(" ")
-    if "." in number:
+    if "." in number and "e" not in number:
         number = number.rstrip("0").rstrip(".")
     return f"{number} {name}" if value else "0"
 
@@ -85,17 +92,16 @@ def format_ratio(ratio: float, words: Words = ENGLISH) -> str:
 
 
 def format_interval(interval: Interval, words: Words = ENGLISH) -> str:
-    """``7.91-8.17``, with an en dash and as many decimals as tell the ends apart.
+    """``7.91-8.17``, with an en dash and as many digits as tell the ends apart.
 
     An interval without width comes from samples that never vary: ``exactly 16.9``.
     """
-    low, high = _digits(interval.low), _digits(interval.high)
     if interval.low == interval.high:
-        return words("number.exactly", number=low)
-    decimals = 3
-    while low == high and decimals < 9:
-        low, high = f"{interval.low:.{decimals}f}", f"{interval.high:.{decimals}f}"
-        decimals += 1
+        return words("number.exactly", number=_digits(interval.low))
+    for significant in range(_SIGNIFICANT, _MOST_SIGNIFICANT + 1):
+        low, high = (_digits(end, significant) for end in (interval.low, interval.high))
+        if low != high:
+            break
     return f"{low}\N{EN DASH}{high}"
 
 
@@ -173,9 +179,12 @@ def _scaled(value: float, units: Sequence[tuple[float, str]]) -> str:
     return text
 
 
-def _digits(value: float) -> str:
-    """Three significant digits without an exponent; all digits before the point."""
+def _digits(value: float, significant: int = _SIGNIFICANT) -> str:
+    """Significant digits, and all those before the point; an exponent where nobody would count."""
     if value == 0 or not math.isfinite(value):
         return f"{value:g}"
-    magnitude = math.floor(math.log10(abs(float(f"{value:.2e}"))))
-    return f"{value:.{max(0, 2 - magnitude)}f}"
+    rounded = f"{value:.{significant - 1}e}"
+    magnitude = math.floor(math.log10(abs(float(rounded))))
+    if not _PLAIN_FROM <= magnitude < _PLAIN_BELOW:
+        return rounded
+    return f"{value:.{max(0, significant - 1 - magnitude)}f}"
