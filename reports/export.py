@@ -9,8 +9,8 @@ from benchmarks.strict_json import as_json
 from benchmarks.summary import Row, Summary
 from reports import view
 from reports.compare import RunComparison
-from reports.validity import checks
 from reports.style import printable
+from reports.validity import checks
 from reports.verdicts import accelerator_notes, statements
 from reports.words import ENGLISH, Words
 

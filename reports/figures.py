@@ -25,6 +25,7 @@ from reports.style import (
 )
 from reports.svg import INK, WIDTH_PT, as_svg, drawing, slot_colour
 from reports.thinning import by_rank, cumulative, in_groups
+from reports.waterfall import reached
 from reports.words import ENGLISH, Words
 
 if TYPE_CHECKING:
@@ -34,6 +35,7 @@ if TYPE_CHECKING:
 _FEW = 30
 """Up to so many values have a mark of their subject's shape; more are strokes on a line."""
 _LANE_PT = 43
+_SHORT_LANE_PT = 32
 _AXIS_PT = 20
 _MARGIN_PT = 8
 _SMALL = 8
@@ -178,11 +180,11 @@ def overview(
     words: Words = ENGLISH,
 ) -> str | None:
     """When each phase was reached, all labels on one logarithmic axis."""
-    found = _reached(phases, arms, workload)
+    found = reached(phases, arms, workload)
     if not found:
         return None
     every = [at for _, marks in found for at in _medians(marks)]
-    with drawing(_height(len(found))) as figure:
+    with drawing(_height(len(found), _SHORT_LANE_PT)) as figure:
         axes = _axes(figure)
         _name_lanes(axes, [arm for arm, _ in found])
         for lane, (arm, marks) in enumerate(found):
@@ -207,72 +209,8 @@ def overview(
         return as_svg(figure, name, words("figure.overview", workload=workload))
 
 
-def waterfall(
-    phases: Sequence[PhaseSpread],
-    arms: Sequence[Arm],
-    arm: Arm,
-    workload: str,
-    *,
-    name: str,
-    words: Words = ENGLISH,
-) -> str | None:
-    """One label's phases on a linear axis of its own, on which a bar's length is its time.
-
-    Bars end at medians and begin where the phase before was reached; whiskers span p5 to p95.
-    """
-    marks = next(
-        (marks for found, marks in _reached(phases, arms, workload) if found == arm), None
-    )
-    if marks is None:
-        return None
-    with drawing(len(marks) * 15 + _AXIS_PT + _MARGIN_PT) as figure:
-        axes = _axes(figure, left=52)
-        _cascade(axes, marks, slot_colour(list(arms).index(arm)), words)
-        return as_svg(figure, name, words("figure.waterfall", workload=workload, who=subject(arm)))
-
-
-def _reached(
-    phases: Sequence[PhaseSpread], arms: Sequence[Arm], workload: str
-) -> list[tuple[Arm, list[PhaseSpread]]]:
-    """For each label its phases in the order of time; labels of which nothing was seen are out."""
-    found = []
-    for arm in arms:
-        mine = [each for each in phases if (each.workload, each.label) == (workload, arm.label)]
-        mine.sort(key=lambda phase: phase.spread.median)
-        if mine and mine[-1].spread.median > 0:
-            found.append((arm, mine))
-    return found
-
-
 def _medians(marks: Sequence[PhaseSpread]) -> list[float]:
     return [mark.spread.median for mark in marks if mark.spread.median > 0]
-
-
-def _cascade(axes: "Axes", marks: Sequence[PhaseSpread], colour: str, words: Words) -> None:
-    """One row for each phase; its bar begins where the phase before it was reached."""
-    before = 0.0
-    end = max(mark.spread.p95 for mark in marks)
-    for row, mark in enumerate(marks):
-        at = mark.spread.median
-        axes.barh(row, at - before, left=before, height=0.55, color=colour)
-        reach = [[at - mark.spread.p5], [mark.spread.p95 - at]]
-        axes.errorbar(at, row, xerr=reach, color=INK, linewidth=0.9, capsize=2)
-        note = f"+{format_ns(at - before)}" if mark.phase != "request" else "0"
-        if before:
-            note = f"{note}, {words('figure.at', time=format_ns(at))}"
-        axes.annotate(
-            note,
-            (max(at, mark.spread.p95), row),
-            xytext=(5, 0),
-            textcoords="offset points",
-            verticalalignment="center",
-            fontsize=_SMALL,
-        )
-        before = at
-    axes.set_yticks(range(len(marks)), [mark.phase for mark in marks])
-    axes.set_ylim(len(marks) - 0.4, -0.6)
-    axes.set_xlim(0, end * 1.85)
-    _ticks(axes, linear_ticks(0, end, "ns", most=3), "ns")
 
 
 def _scatter(axes: "Axes", lane: int, ordered: Sequence[float], values: Values, arm: Arm) -> None:
@@ -371,8 +309,8 @@ def _colour(values: Values, arm: Arm) -> str:
     return slot_colour(values.arms.index(arm))
 
 
-def _height(lanes: int) -> float:
-    return lanes * _LANE_PT + _AXIS_PT + _MARGIN_PT
+def _height(lanes: int, lane_pt: float = _LANE_PT) -> float:
+    return lanes * lane_pt + _AXIS_PT + _MARGIN_PT
 
 
 def _axes(figure: "Figure", *, left: float = _MARGIN_PT, bottom: float = _AXIS_PT) -> "Axes":

@@ -21,11 +21,12 @@ from reports import figures, view
 from reports.compare import RunComparison
 from reports.compare_view import cell_lines, difference_table, forbidding
 from reports.downloads import downloads
-from reports.matrix import matrices
-from reports.style import VERDICT_MARKS, colours, dark_colours, subject
+from reports.matrix import Line, Matrix, matrices
+from reports.style import NOTHING, VERDICT_MARKS, colours, dark_colours, format_value, subject
 from reports.thinning import MOST_MARKS
 from reports.validity import checks
 from reports.verdicts import Statement, accelerator_notes, statements
+from reports.waterfall import MOST_RUNS, Waterfall, waterfalls
 from reports.words import ENGLISH, Words
 
 if TYPE_CHECKING:
@@ -33,7 +34,10 @@ if TYPE_CHECKING:
 
 _TEMPLATES = Path(__file__).parent / "templates"
 _GLOSSARY = (
-    "block", "interval", "equivalent", "once", "inconclusive", "floor", "ecdf", "phase", "tcg",
+    "block", "interval", "equivalent", "once", "inconclusive", "floor", "ecdf", "tcg", "phase",
+)  # fmt: skip
+_EVENTS = (
+    "request", "prepared", "engine", "kernel", "init", "exec", "output", "exit", "leaving", "gone",
 )  # fmt: skip
 
 
@@ -58,17 +62,28 @@ class MetricPart:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class StartPart:
-    """Where a workload's start goes: figures and their table."""
+    """Where a workload's start goes: all subjects on one axis, then each on its own."""
 
     workload: str
-    figures: tuple[Figure, ...]
+    overview: tuple[Figure, ...]
+    falls: tuple[Waterfall, ...]
     table: view.Table
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Card:
+    """What is said about one metric; beside each sentence its line of the matrix."""
+
+    title: str
+    median: str
+    said: tuple[tuple[Statement, Line], ...]
 
 
 def render(results: Results, summary: Summary, words: Words = ENGLISH) -> str:
     """The whole page of a run."""
     run = results.run
-    said = statements(summary, words)
+    compared = matrices(results, summary, words)
+    cards = _cards(summary, compared[0], words)
     files, data_note = downloads(results, summary, words)
     return _page(
         "report.html.j2",
@@ -77,12 +92,14 @@ def render(results: Results, summary: Summary, words: Words = ENGLISH) -> str:
         run=run,
         summary=summary,
         results=results,
-        headlines=_grouped(said, headline=True),
-        others=_grouped(said, headline=False),
+        headlines=[card for card in cards if card.said[0][0].is_headline],
+        others=[card for card in cards if not card.said[0][0].is_headline],
         notes=(*accelerator_notes(run, words), *view.warnings(results, summary, words)),
-        matrices=matrices(results, summary, words),
+        matrices=compared,
         metrics=_metrics(results, summary, words),
         starts=_starts(results, summary, words),
+        blocks=run.plan.blocks,
+        most_runs=MOST_RUNS,
         footprint=view.footprint_table(run, summary, words),
         preparations=view.preparation_table(run, words),
         checks=checks(results, summary, words),
@@ -99,6 +116,7 @@ def render(results: Results, summary: Summary, words: Words = ENGLISH) -> str:
         files=files,
         data_note=data_note,
         glossary=_GLOSSARY,
+        events=_EVENTS,
     )
 
 
@@ -147,12 +165,25 @@ def _looks(arms: Sequence[Arm]) -> dict[str, object]:
     return {"palette": pairs, "slots": slots, "subjects": subjects}
 
 
-def _grouped(said: tuple[Statement, ...], *, headline: bool) -> list[tuple[str, list[Statement]]]:
-    groups: dict[str, list[Statement]] = {}
-    for statement in said:
-        if statement.is_headline == headline:
-            groups.setdefault(statement.title, []).append(statement)
-    return list(groups.items())
+def _cards(summary: Summary, compared: Matrix, words: Words) -> list[Card]:
+    """Everything that is said, by metric, in the order of its sentences."""
+    lines = {(line.workload, line.metric, line.subject): line for line in compared.lines}
+    medians = {
+        (row.workload, row.metric.name): format_value(row.spread.median, row.metric.unit)
+        for row in summary.rows
+        if row.arm.label == summary.baseline and row.spread is not None
+    }
+    groups: dict[tuple[str, str], list[Statement]] = {}
+    for said in statements(summary, words):
+        groups.setdefault((said.workload, said.metric), []).append(said)
+    return [
+        Card(
+            title=group[0].title,
+            median=medians.get(place, NOTHING),
+            said=tuple((said, lines[(*place, said.subject)]) for said in group),
+        )
+        for place, group in groups.items()
+    ]
 
 
 def _metrics(results: Results, summary: Summary, words: Words) -> list[MetricPart]:
@@ -177,6 +208,9 @@ def _metric(
     order_note = words("figure.order_note")
     if blocks > 1:
         order_note = f"{order_note} {words('figure.order_groups', count=blocks)}"
+    if values.shown and not values.can_be_drawn:
+        table = view.value_table(mine, text, run, words)
+        return MetricPart(text=text, figures=(), values=table, thinned=words("figure.beyond"))
     drawn = (
         (figures.dots(values, name=f"{name}a", words=words), "dots", words("figure.dots_note")),
         (
@@ -212,35 +246,25 @@ def _starts(results: Results, summary: Summary, words: Words) -> list[StartPart]
         for workload in workloads
         if any(metric.name.startswith("boot.") for metric in workload.metrics)
     ]
+    used = counted(results.samples)
+    phases = [phase for phase in summary.phases if phase.label not in controls]
+    arms = plan.backends
     parts = []
     for index, workload in enumerate(booting or [each.name for each in workloads[:1]]):
-        drawn = _start_figures(summary, plan.backends, workload, f"w{index}", controls, words)
-        if drawn:
-            table = view.phase_table(summary, results, workload, words)
-            parts.append(StartPart(workload=workload, figures=drawn, table=table))
-    return parts
-
-
-def _start_figures(
-    summary: Summary,
-    arms: Sequence[Arm],
-    workload: str,
-    name: str,
-    controls: set[str],
-    words: Words,
-) -> tuple[Figure, ...]:
-    phases = [phase for phase in summary.phases if phase.label not in controls]
-    drawn = []
-    svg = figures.overview(phases, arms, workload, name=f"{name}o", words=words)
-    if svg is not None:
+        falls = waterfalls(phases, used, arms, workload)
+        svg = figures.overview(phases, arms, workload, name=f"w{index}o", words=words)
+        if svg is None:
+            continue
         head, note = words("figure.overview_head"), words("figure.overview_note")
-        drawn.append(Figure(svg=svg, head=head, note=note))
-    for slot, arm in enumerate(arms):
-        one = figures.waterfall(phases, arms, arm, workload, name=f"{name}f{slot}", words=words)
-        if one is not None:
-            note = words("figure.waterfall_note")
-            drawn.append(Figure(svg=one, head=subject(arm), note=note))
-    return tuple(drawn)
+        parts.append(
+            StartPart(
+                workload=workload,
+                overview=(Figure(svg=svg, head=head, note=note),),
+                falls=falls,
+                table=view.phase_table(summary, results, workload, words),
+            )
+        )
+    return parts
 
 
 def _environment() -> "Environment":

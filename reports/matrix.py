@@ -21,7 +21,7 @@ from reports.style import (
     subject,
     title_of,
 )
-from reports.verdicts import amount, verdict_word
+from reports.verdicts import amount, reading_order, verdict_word
 from reports.words import ENGLISH, Words
 
 _WIDEST = 1e9
@@ -101,7 +101,7 @@ def matrix(summary: Summary, arms: Sequence[Arm], words: Words = ENGLISH) -> Mat
     """The rows of *summary* against its baseline; *arms* in the plan's order give the slots."""
     slots = {arm.label: slot for slot, arm in enumerate(arms)}
     controls = {floor.control for floor in summary.floors}
-    compared = [row for row in summary.rows if row.arm.label != summary.baseline]
+    compared = [row for row in reading_order(summary.rows) if row.arm.label != summary.baseline]
     against = _subject_of(summary)
     scale = scale_for(row.comparison.ratio for row in compared if row.comparison)
     lines = tuple(

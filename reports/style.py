@@ -98,10 +98,11 @@ def format_interval(interval: Interval, words: Words = ENGLISH) -> str:
     """
     if interval.low == interval.high:
         return words("number.exactly", number=_digits(interval.low))
-    for significant in range(_SIGNIFICANT, _MOST_SIGNIFICANT + 1):
-        low, high = (_digits(end, significant) for end in (interval.low, interval.high))
-        if low != high:
-            break
+    significant = _SIGNIFICANT
+    low, high = _digits(interval.low), _digits(interval.high)
+    while low == high and significant < _MOST_SIGNIFICANT:
+        significant += 1
+        low, high = _digits(interval.low, significant), _digits(interval.high, significant)
     return f"{low}\N{EN DASH}{high}"
 
 

@@ -25,7 +25,7 @@ from reports.style import (
     printable,
     subject,
 )
-from reports.verdicts import accelerator_notes, verdict_word
+from reports.verdicts import accelerator_notes, reading_order, verdict_word
 from reports.words import ENGLISH, Words
 
 if TYPE_CHECKING:
@@ -33,8 +33,8 @@ if TYPE_CHECKING:
     from rich.table import Table
 
 PLAIN_WIDTH = 100
-WIDE = 70
-"""Below this many columns numbers fold too."""
+WIDE = 78
+"""Below this many columns only what is compared stands in the table."""
 _ASCII = str.maketrans(
     {"\N{EN DASH}": "-", "\N{EM DASH}": "-", "µ": "u", "\N{HORIZONTAL ELLIPSIS}": "~", "±": "+-"}
 )
@@ -117,33 +117,42 @@ def _width(terminal: TextIO) -> int:
 def _parts(
     results: Results, summary: Summary, told: _Told, words: Words, *, width: int
 ) -> "list[Table | str]":
+    is_wide = width >= WIDE
+    rows = reading_order(summary.rows)
+    troubled = [row for row in rows if view.troubles_of(row, words) != NOTHING]
+    lines = []
+    if not is_wide:
+        lines = [words("terminal.n", n=results.run.plan.blocks)]
+        lines += [_trouble(row, words) for row in troubled]
     skips = [
         words("terminal.skipped", backend=skip.backend, reason=skip.reason, remedy=skip.remedy)
         for skip in results.run.skipped
     ]
-    lines = [
+    lines += [
         view.floor_sentence(summary.floors, words),
         *view.warnings(results, summary, words),
         *accelerator_notes(results.run, words),
         *skips,
     ]
-    table = _table(summary, words, is_wide=width >= WIDE)
-    for (workload, metric), rows in groupby(summary.rows, lambda row: (row.workload, row.metric)):
-        places = {row.workload for row in summary.rows if row.metric.name == metric.name}
+    table = _table(summary, words, is_wide=is_wide, with_troubles=bool(troubled))
+    for (workload, metric), group in groupby(rows, lambda row: (row.workload, row.metric)):
+        places = {row.workload for row in rows if row.metric.name == metric.name}
         name = f"{metric.name} ({workload})" if len(places) > 1 else metric.name
         table.add_row(told(name, limit=40), style="bold")
-        for row in rows:
-            cells = _cells(row, summary.baseline, words)
+        for row in group:
+            cells = _cells(row, summary.baseline, words)[: len(table.columns)]
             table.add_row(*(told(cell, limit=60) for cell in cells))
     table.title = told(words("terminal.heading", suite=results.run.suite, run=results.run.run))
     return [table, *(told(line) for line in lines)]
 
 
-def _table(summary: Summary, words: Words, *, is_wide: bool) -> "Table":
+def _table(summary: Summary, words: Words, *, is_wide: bool, with_troubles: bool) -> "Table":
+    """On a narrow terminal only what is compared; what else there is to say stands below."""
     from rich.table import Table  # noqa: PLC0415 - on use only
 
     against = next(subject(row.arm) for row in summary.rows if row.arm.label == summary.baseline)
-    table = Table(box=None, title_justify="left", padding=(0, 2, 0, 0), pad_edge=False)
+    gap = 2 if is_wide else 1
+    table = Table(box=None, title_justify="left", padding=(0, gap, 0, 0), pad_edge=False)
     table.add_column("", overflow="fold", min_width=17 if is_wide else None)
     table.add_column(words("column.median"), justify="right", no_wrap=True)
     table.add_column(
@@ -152,9 +161,21 @@ def _table(summary: Summary, words: Words, *, is_wide: bool) -> "Table":
         min_width=19 if is_wide else None,
     )
     table.add_column(words("column.verdict"), overflow="fold")
-    table.add_column("n", justify="right", no_wrap=True)
-    table.add_column(words("column.without"), overflow="fold")
+    if is_wide:
+        table.add_column("n", justify="right", no_wrap=True)
+    if is_wide and with_troubles:
+        table.add_column(words("column.without"), overflow="fold")
     return table
+
+
+def _trouble(row: Row, words: Words) -> str:
+    return words(
+        "terminal.trouble",
+        metric=row.metric.name,
+        who=subject(row.arm),
+        n=row.spread.n if row.spread else 0,
+        troubles=view.troubles_of(row, words),
+    )
 
 
 def _cells(row: Row, baseline: str, words: Words) -> tuple[str, ...]:

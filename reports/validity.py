@@ -12,7 +12,7 @@ from enum import StrEnum
 from typing import Any
 
 from benchmarks.results import Results, Run
-from benchmarks.stats import MIN_BLOCKS
+from benchmarks.stats import MIN_BLOCKS, margin_of
 from benchmarks.summary import Floor, Summary
 from reports.style import format_bytes, format_percent, printable, subject
 from reports.words import ENGLISH, Words
@@ -91,11 +91,18 @@ def _control(floors: tuple[Floor, ...], words: Words) -> Answer:
         for each in known
         if each.ratio and each.ratio.ci95 and not each.ratio.ci95.low <= 1 <= each.ratio.ci95.high
     ]
+    wide = [
+        each.metric.name
+        for each in known
+        if margin_of(each.metric.name, each.floor) > margin_of(each.metric.name, None)
+    ]
     worst = max(known, key=lambda each: each.floor or 0)
     seen = words("check.aa.seen", metric=worst.metric.name, floor=format_percent(worst.floor or 0))
     if apart:
-        return State.WARN, seen + words("check.aa.apart", metrics=", ".join(apart))
-    return State.PASS, seen
+        seen += words("check.aa.apart", metrics=", ".join(apart))
+    if wide:
+        seen += words("check.aa.wide", metrics=", ".join(wide))
+    return (State.WARN if apart or wide else State.PASS), seen
 
 
 def _equal(run: Run, summary: Summary, words: Words) -> Answer:

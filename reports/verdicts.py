@@ -5,6 +5,7 @@ never says "no difference": either the two are equivalent within a margin that w
 measuring, or the run could not tell.
 """
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 from benchmarks.results import Metric, Run
@@ -29,6 +30,7 @@ HEADLINES = ("boot.first_output", "memory.pss", "disk.instance", "cpu.")
 class Statement:
     """A sentence with what it is about; ``verdict`` is None where nothing was compared."""
 
+    workload: str
     metric: str
     title: str
     text: str
@@ -42,6 +44,11 @@ class Statement:
         """Whether it belongs to the few that open a report."""
         return self.metric.startswith(HEADLINES)
 
+    @property
+    def detail(self) -> str:
+        """The sentence under a heading that already says what it is about."""
+        return self.text.removeprefix(f"{self.title}: ")
+
 
 def statements(summary: Summary, words: Words = ENGLISH) -> tuple[Statement, ...]:
     """One for each metric and label, the baseline and its A/A control left out."""
@@ -49,6 +56,7 @@ def statements(summary: Summary, words: Words = ENGLISH) -> tuple[Statement, ...
     subjects = {row.arm.label: subject(row.arm) for row in summary.rows}
     return tuple(
         Statement(
+            workload=row.workload,
             metric=row.metric.name,
             title=title_of(row.metric, words),
             text=_sentence(row, subjects[summary.baseline], words),
@@ -57,20 +65,34 @@ def statements(summary: Summary, words: Words = ENGLISH) -> tuple[Statement, ...
             amount=amount(row.metric, row.comparison, words),
             effect=effect(row.metric, row.comparison.verdict if row.comparison else None),
         )
-        for row in summary.rows
+        for row in reading_order(summary.rows)
         if row.arm.label != summary.baseline and row.arm.label not in controls
     )
 
 
+def reading_order(rows: Sequence[Row]) -> list[Row]:
+    """The order of the plan, but what was measured once comes after what was compared."""
+    once = {
+        (row.workload, row.metric.name)
+        for row in rows
+        if row.comparison and row.comparison.verdict is Verdict.ONCE
+    }
+    return sorted(rows, key=lambda row: (row.workload, row.metric.name) in once)
+
+
 def accelerator_notes(run: Run, words: Words = ENGLISH) -> tuple[str, ...]:
     """What a reader must know about emulated processors before reading any number."""
-    notes = []
+    emulated: dict[str, list[str]] = {}
     for arm in run.plan.backends:
         if arm.accelerator == "tcg":
             probed = run.accelerators.get(arm.backend)
-            because = f" {probed.sentence}" if probed else ""
-            notes.append(words("note.tcg", who=subject(arm)) + because)
-    return tuple(notes)
+            because = probed.sentence.rstrip(".") if probed else ""
+            emulated.setdefault(because, []).append(subject(arm))
+    return tuple(
+        words("note.tcg" if len(who) == 1 else "note.tcg_all", who=", ".join(who))
+        + (f" {because}." if because else "")
+        for because, who in emulated.items()
+    )
 
 
 def amount(metric: Metric, comparison: Comparison | None, words: Words = ENGLISH) -> str:
@@ -142,7 +164,8 @@ def _with_ratio(
         return words("said.equivalent", margin=margin, interval=inside, **told)
     if comparison.verdict is Verdict.INCONCLUSIVE:
         more = comparison.more_blocks
-        needs = words("said.more_blocks", more=more) if more else ""
+        needs = words("said.more_block" if more == 1 else "said.more_blocks", more=more)
+        needs = needs if more else ""
         across = format_interval(ratio.ci95, words)
         return words("said.inconclusive", interval=across, needs=needs, **told)
     interval = format_interval(_as_told(metric, ratio.estimate, ratio.ci95), words)

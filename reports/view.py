@@ -25,7 +25,7 @@ from reports.style import (
     title_of,
 )
 from reports.validity import checks
-from reports.verdicts import amount, verdict_word
+from reports.verdicts import amount, reading_order, verdict_word
 from reports.words import ENGLISH, Words
 
 MAX_TROUBLES = 40
@@ -52,6 +52,8 @@ class MetricTable:
     workload: str
     metric: Metric
     title: str
+    start: str | None
+    stop: str | None
     definition: str
     why: str
     table: Table
@@ -61,7 +63,7 @@ class MetricTable:
 def metric_tables(summary: Summary, words: Words = ENGLISH) -> tuple[MetricTable, ...]:
     """The report's main tables, in the order of the plan."""
     groups: dict[tuple[str, str], list[Row]] = {}
-    for row in summary.rows:
+    for row in reading_order(summary.rows):
         groups.setdefault((row.workload, row.metric.name), []).append(row)
     return tuple(_metric_table(rows, summary.baseline, words) for rows in groups.values())
 
@@ -69,9 +71,6 @@ def metric_tables(summary: Summary, words: Words = ENGLISH) -> tuple[MetricTable
 def _metric_table(rows: Sequence[Row], baseline: str, words: Words) -> MetricTable:
     metric = rows[0].metric
     title = title_of(metric, words)
-    events = ""
-    if metric.start and metric.stop:
-        events = words("definition.events", start=metric.start, stop=metric.stop)
     better = words(f"definition.{metric.direction}")
     against = next((subject(row.arm) for row in rows if row.arm.label == baseline), baseline)
     family = metric.name.partition(".")[0]
@@ -81,7 +80,9 @@ def _metric_table(rows: Sequence[Row], baseline: str, words: Words) -> MetricTab
         workload=rows[0].workload,
         metric=metric,
         title=title,
-        definition="; ".join(part for part in (events, better, metric.method) if part),
+        start=metric.start,
+        stop=metric.stop,
+        definition="; ".join(part for part in (better, metric.method) if part),
         why=words(why) if why else "",
         table=Table(
             caption=words(
@@ -456,6 +457,8 @@ def _flat(
     for name, value in values.items():
         if isinstance(value, dict) and value:
             yield from _flat(value, words, f"{prefix}{name}.")
+        elif name.endswith("_bytes") and isinstance(value, int):
+            yield f"{prefix}{name}", format_bytes(value)
         else:
             yield f"{prefix}{name}", _plain(value, words)
 

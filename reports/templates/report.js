@@ -10,6 +10,9 @@
   const filters = document.getElementById("filters");
   const bases = [...document.querySelectorAll("input[name=base]")];
   const themes = [...document.querySelectorAll("input[name=theme]")];
+  const run = document.getElementById("run"); // absent where no start was seen
+  const falls = [...document.querySelectorAll("table.waterfall")]
+    .map((table) => ({ table, medians: table.tBodies[0], runs: JSON.parse(table.dataset.runs) }));
   const verdicts = ["worse", "unsure", "same", "better", "none"];
   let sort = "";
 
@@ -44,15 +47,53 @@
   const filter = () => {
     const words = find.value.toLocaleLowerCase().split(/\s+/).filter(Boolean);
     for (const table of tables) {
-      let visible = 0;
+      let visible = 0, before = "";
       for (const row of table.tBodies[0].rows) {
         const text = row.textContent.toLocaleLowerCase();
         row.hidden = !words.every((word) => text.includes(word))
           || (subject.value !== "" && row.dataset.subject !== subject.value)
           || (verdict.value !== "" && row.dataset.verdict !== verdict.value);
         visible += !row.hidden;
+        if (row.hidden) continue;
+        row.classList.toggle("again", row.dataset.place === before); // a name stands once in a row
+        before = row.dataset.place;
       }
       if (table.checkVisibility()) shown.value = `${visible} / ${table.tBodies[0].rows.length}`;
+    }
+  };
+
+  const digits = (value) => value === 0 ? "0"
+    : value.toFixed(Math.max(0, 2 - Math.floor(Math.log10(Number(value.toPrecision(3))))));
+
+  const duration = (ns) => {
+    if (ns < 1000) return ns === 0 ? "0" : `${ns} ns`;
+    const units = [[1e3, "µs"], [1e6, "ms"], [1e9, "s"]];
+    const [size, name] = units.find(([size]) => Number(digits(ns / size)) < 1000) ?? units[2];
+    return `${digits(ns / size)} ${name}`;
+  };
+
+  const alone = (medians, times) => {
+    const body = medians.cloneNode(true);
+    const reached = times.filter((at) => at !== null).sort((a, b) => a - b);
+    const end = reached.at(-1) || 1;
+    [...body.rows].forEach((row, index) => {
+      const at = times[index] ?? null;
+      const before = at === null ? 0 : reached[reached.indexOf(at) - 1] ?? 0;
+      const bar = row.querySelector("rect");
+      bar.setAttribute("x", `${100 * before / end}%`);
+      bar.setAttribute("width", `${at === null ? 0 : 100 * (at - before) / end}%`);
+      row.querySelector(".whisker").remove();
+      const took = row.querySelector(".took");
+      if (at === null) took.textContent = "—";
+      else if (took.textContent) took.textContent = `+${at === before ? "0 ns" : duration(at - before)}`;
+      row.querySelector(".at").textContent = at === null ? "—" : duration(at);
+    });
+    return body;
+  };
+
+  const show = () => {
+    for (const { table, medians, runs } of falls) {
+      table.tBodies[0].replaceWith(run.value ? alone(medians, runs[run.value] ?? []) : medians);
     }
   };
 
@@ -70,6 +111,7 @@
     keep("find", find.value);
     keep("subject", subject.value);
     keep("verdict", verdict.value);
+    keep("run", run?.value ?? "");
     keep("theme", chosen(themes), "auto");
     const section = location.hash.slice(1).split("?")[0];
     const text = state.toString();
@@ -79,6 +121,7 @@
   const apply = () => {
     arrange();
     filter();
+    show();
     remember();
   };
 
@@ -91,6 +134,8 @@
     find.value = state.get("find") ?? "";
     subject.value = state.get("subject") ?? "";
     verdict.value = state.get("verdict") ?? "";
+    if (run) run.value = state.get("run") ?? "";
+    if (run && run.selectedIndex < 0) run.value = "";
     if (subject.selectedIndex < 0) subject.value = "";
     if (verdict.selectedIndex < 0) verdict.value = "";
     apply();
@@ -109,6 +154,7 @@
     });
   }
   for (const box of [find, subject, verdict]) box.addEventListener("input", apply);
+  run?.addEventListener("input", apply);
   for (const radio of [...bases, ...themes]) radio.addEventListener("change", apply);
   filters.addEventListener("submit", (event) => event.preventDefault());
   filters.addEventListener("reset", () => {
@@ -129,5 +175,6 @@
     }
   });
   filters.hidden = false;
+  if (run) document.getElementById("runs").hidden = false;
   recall();
 })();

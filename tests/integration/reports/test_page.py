@@ -2,11 +2,18 @@
 
 import gzip
 import json
+import re
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 import pytest
+
+import reports
+from benchmarks.results import Results
+from benchmarks.summary import Summary, counted
+from reports.style import format_ns
+from reports.waterfall import waterfalls
 
 Open = Callable[..., Any]
 NAMES = ("english", "korean", "comparison")
@@ -112,7 +119,7 @@ def test_rows_are_filtered_and_counted(opened: Open) -> None:
         page.select_option("#only-verdict", "better")
         assert visible(page, ".s") == []
         page.click("button[type=reset]")
-        page.wait_for_function(f"document.getElementById('shown').value === '{every} / {every}'")
+        page.get_by_text(f"{every} / {every}", exact=True).wait_for()
         assert len(visible(page, ".s")) == every
 
 
@@ -125,7 +132,7 @@ def test_the_address_keeps_the_state(opened: Open) -> None:
         page.fill("#find", "memory")
         page.check("#theme-dark", force=True)
         page.click("nav a[href='#validity']")
-        page.wait_for_function("location.hash.startsWith('#validity?')")
+        page.wait_for_url(re.compile(r"#validity\?"))
         address = page.evaluate("location.hash")
         rows = visible(page, ".s")
         ground = page.evaluate("getComputedStyle(document.body).backgroundColor")
@@ -158,6 +165,92 @@ def test_a_strangers_address_does_no_harm(opened: Open, address: str) -> None:
         assert seen.page.is_checked("#theme-auto")
         assert seen.page.locator("img").count() == 0
         assert seen.page.locator("th[aria-sort=ascending], th[aria-sort=descending]").count() == 0
+
+
+def test_a_single_run_is_shown_on_request_and_the_medians_again(
+    opened: Open, pages: dict[str, Path]
+) -> None:
+    results, summary = pages_results(pages)
+    falls = waterfalls(
+        [phase for phase in summary.phases if phase.label != "host'"],
+        counted(results.samples),
+        results.run.plan.backends,
+        "boot",
+    )
+    with opened("english") as seen:
+        page = seen.page
+        medians = page.locator(".waterfall").all_inner_texts()
+        whiskers = page.locator(".waterfall .whisker").count()
+        assert whiskers == sum(len(fall.steps) for fall in falls)
+        page.select_option("#run", "3")
+        assert page.locator(".waterfall .whisker").count() == 0
+        for index, fall in enumerate(falls):
+            table = page.locator(".waterfall").nth(index)
+            times = [at for at in fall.runs[3] if at is not None]
+            ends = sorted(times)
+            before = dict(zip(ends[1:], ends, strict=False))
+            assert table.locator(".at").all_inner_texts() == [
+                format_ns(at) if at else "0" for at in times
+            ]
+            assert [text for text in table.locator(".took").all_inner_texts() if text] == [
+                f"+{format_ns(at - before[at])}" for at in times if at
+            ]
+            widths = table.locator("rect").evaluate_all(
+                "bars => bars.map(bar => parseFloat(bar.getAttribute('width')))"
+            )
+            assert sum(widths) == pytest.approx(100)
+        page.select_option("#run", "7")  # the container failed there
+        gaps = page.locator(".waterfall").nth(1).locator(".at").all_inner_texts()
+        assert set(gaps) == {"\N{EM DASH}"}
+        assert page.evaluate("location.hash") == "#?run=7"
+        page.select_option("#run", "")
+        assert page.locator(".waterfall").all_inner_texts() == medians
+        assert page.locator(".waterfall .whisker").count() == whiskers
+        assert seen.complaints == []
+    with opened("korean", address="#start?run=3") as again:
+        assert again.page.input_value("#run") == "3"
+        assert again.page.locator(".waterfall .whisker").count() == 0
+    with opened("english", address="#start?run=%3Cb%3E") as wrong:
+        assert wrong.page.input_value("#run") == ""
+        assert wrong.complaints == []
+
+
+def pages_results(pages: dict[str, Path]) -> tuple[Results, Summary]:
+    return reports.summary_of(next((pages["english"].parent / "results").iterdir()))
+
+
+@pytest.mark.parametrize("name", ["english", "korean"])
+def test_every_event_that_a_number_names_is_explained(opened: Open, name: str) -> None:
+    with opened(name, java_script_enabled=False) as seen:
+        page = seen.page
+        assert page.locator("#runs").is_hidden()
+        links = page.locator("a.event")
+        told = set(links.all_inner_texts())
+        assert told == {
+            "request", "prepared", "engine", "kernel", "init", "exec", "output", "exit", "gone",
+        }  # fmt: skip
+        for target in set(links.evaluate_all("links => links.map(l => l.getAttribute('href'))")):
+            term = page.locator(f"dt{target}")
+            assert term.count() == 1
+            assert term.locator("+ dd").inner_text()
+        page.locator("#numbers a.event").first.click()
+        page.wait_for_url("**#event-request")
+        assert page.locator("#event-request").evaluate("e => e.getBoundingClientRect().top") < 900
+
+
+def test_a_metric_is_named_once_above_its_rows_however_they_are_sorted(opened: Open) -> None:
+    named = "table.sortable:visible tbody tr:visible:not(.again)"
+    with opened("english") as seen:
+        page = seen.page
+        planned = page.locator(named).count()
+        assert planned == len(set(visible(page, "th code")))
+        page.locator(SORT.format("ratio")).first.click()
+        assert page.locator(named).count() > planned
+        page.locator(SORT.format("ratio")).first.click()
+        page.locator(SORT.format("ratio")).first.click()
+        assert page.locator(named).count() == planned
+        page.select_option("#only-subject", "vm[tcg]")  # not the first row of any metric
+        assert page.locator(named).count() == planned
 
 
 def test_every_baseline_has_a_comparison(opened: Open) -> None:

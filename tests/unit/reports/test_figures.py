@@ -18,12 +18,6 @@ def at(phase: str, median: float) -> PhaseSpread:
     return PhaseSpread(workload="boot", label="host", phase=phase, spread=spread)
 
 
-def drawn(phases: Sequence[PhaseSpread], name: str = "w") -> str:
-    found = figures.waterfall(phases, [HOST], HOST, "boot", name=name)
-    assert found is not None
-    return found
-
-
 def values(host: Sequence[float], vm: Sequence[float], title: str = "<t> & co") -> figures.Values:
     lanes = {"host": dict(enumerate(host, start=1)), "vm": dict(enumerate(vm, start=1))}
     return figures.Values(title=title, unit="ns", arms=(HOST, VM), lanes=lanes)
@@ -34,25 +28,10 @@ def texts(image: str) -> list[str]:
 
 
 def test_without_data_there_is_no_figure() -> None:
-    assert figures.waterfall([], [HOST], HOST, "boot", name="w") is None
-    assert figures.waterfall([at("request", 0)], [HOST], HOST, "boot", name="w") is None
+    assert figures.overview([at("request", 0)], [HOST], "boot", name="o") is None
     assert figures.overview([], [HOST], "boot", name="o") is None
     for draw in (figures.dots, figures.distribution, figures.run_order):
         assert draw(values([], []), name="d") is None
-
-
-def test_phases_stand_in_the_order_of_time_with_what_each_took() -> None:
-    # A container's process exists before its root does: prepared comes after engine.
-    shown = texts(
-        drawn([at("request", 0), at("prepared", 3e6), at("engine", 1e6), at("output", 4e6)])
-    )
-    names = [text for text in shown if text in {"request", "prepared", "engine", "output"}]
-    assert names == ["request", "engine", "prepared", "output"]
-    assert [text for text in shown if text.startswith("+")] == [
-        "+1.00 ms",
-        "+2.00 ms, at 3.00 ms",
-        "+1.00 ms, at 4.00 ms",
-    ]
 
 
 def test_colours_are_the_pages_own() -> None:
@@ -115,6 +94,27 @@ def test_one_block_and_constants_can_be_drawn(draw: figures.Draw) -> None:
         assert image is not None
         assert "nan" not in image
         assert texts(image)
+
+
+@pytest.mark.parametrize("draw", [figures.dots, figures.distribution, figures.run_order])
+@pytest.mark.parametrize(
+    ("one", "other", "is_drawn"),
+    [
+        (1e300, 5e-324, False),
+        (9e18, 5e-324, False),
+        (-1e300, 1.0, False),
+        (9e18, 1e-9, True),
+        (-5.0, 9e18, True),
+        (0.0, 9e18, True),
+    ],
+)
+@pytest.mark.filterwarnings("error")
+def test_absurd_magnitudes_are_left_out_and_wide_ranges_are_not(
+    draw: figures.Draw, one: float, other: float, *, is_drawn: bool
+) -> None:
+    image = draw(values([one, other], [other]), name="d")
+    assert (image is not None) == is_drawn
+    assert not image or not re.search(r"nan|inf", image)
 
 
 def test_shades_never_get_too_many() -> None:

@@ -18,7 +18,8 @@ from pathlib import Path
 import pytest
 
 from benchmarks.results import Arm, Sample, Skipped, read_run, write_run
-from reports import publish
+from reports import publish, summary_of
+from reports.export import as_markdown
 from reports.style import format_ratio, format_value
 
 WriteRun = Callable[..., Path]
@@ -236,7 +237,7 @@ def test_the_page_is_accessible_by_structure(page: Page) -> None:
     assert all("scope" in attributes for tag, attributes in page.elements if tag == "th")
     images = [each for tag, each in page.elements if tag == "svg" and "role" in each]
     drawn = [attributes for attributes in images if "aria-labelledby" in attributes]
-    assert len(drawn) == 9 * 3 + 4  # of each metric three; an overview and three waterfalls
+    assert len(drawn) == 9 * 3 + 1  # of each metric three, and an overview
     assert all(each.get("aria-label") for each in images if each not in drawn)
     ids = [attributes["id"] for _, attributes in page.elements if "id" in attributes]
     assert len(ids) == len(set(ids))
@@ -308,6 +309,9 @@ def test_a_strangers_text_stays_text(write_synthetic: WriteRun) -> None:
     assert page.text.count(EVIL) > 30
     assert "49" not in page.text.replace(EVIL, "").partition("Verdicts")[0]
     assert json.loads(saved(page)["run.json"])["suite"] == EVIL
+    markdown = as_markdown(*summary_of(folder))
+    assert not [char for char in markdown if not char.isprintable() and char != "\n"]
+    assert not re.search(r"(?<!\\)[<$`]", markdown)
     assert "alert" not in page.script
 
 
@@ -400,7 +404,7 @@ def test_what_is_measured_once_is_said_to_be(write_synthetic: WriteRun) -> None:
     assert (host[2], container[4], vm[4]) == ("baseline", "1 measured once", "1 measured once")
     assert {row[7] for row in (host, container, vm)} == {"\N{EM DASH}"}
     drawn = [each for tag, each in page.elements if tag == "svg" and "aria-labelledby" in each]
-    assert len(drawn) == 8 * 3 + 4
+    assert len(drawn) == 8 * 3 + 1
 
 
 def test_noise_that_widens_a_margin_is_told(write_synthetic: WriteRun) -> None:

@@ -12,6 +12,7 @@ from reports.style import (
     format_ns,
     format_percent,
     format_ratio,
+    format_tick,
     format_value,
     markers,
     printable,
@@ -65,6 +66,13 @@ def test_other_units_keep_their_name() -> None:
     assert format_value(1234.5, "ops/s") == "1234 ops/s"
 
 
+@pytest.mark.parametrize("value", [5e-324, 1e300, -1e300, 9.2e18])
+@pytest.mark.parametrize("unit", ["ns", "bytes", "ops/s"])
+def test_no_magnitude_makes_a_long_number(value: float, unit: str) -> None:
+    assert len(format_value(value, unit)) < 24
+    assert float(format_tick(value, "").strip()) == pytest.approx(value, rel=0.01)
+
+
 @pytest.mark.parametrize(
     ("ratio", "text"),
     [(0.042, "0.0420x"), (1, "1.00x"), (8.1, "8.10x"), (99.97, "100x"), (812.4, "812x")],
@@ -75,7 +83,12 @@ def test_ratios(ratio: float, text: str) -> None:
 
 @pytest.mark.parametrize(
     ("low", "high", "text"),
-    [(7.91, 8.17, "7.91~8.17"), (1.0001, 1.0004, "1.0001~1.0004"), (2, 2, "exactly 2.00")],
+    [
+        (7.91, 8.17, "7.91~8.17"),
+        (1.0001, 1.0004, "1.0001~1.0004"),
+        (113.82, 114.09, "113.8~114.1"),
+        (2, 2, "exactly 2.00"),
+    ],
 )
 def test_intervals(low: float, high: float, text: str) -> None:
     assert format_interval(Interval(low=low, high=high)).replace("\N{EN DASH}", "~") == text

@@ -73,7 +73,7 @@ def test_one_metric_in_two_workloads_names_them(write_synthetic: WriteRun) -> No
     assert "boot.exit (" not in text
 
 
-@pytest.mark.parametrize("columns", [40, 80, 200])
+@pytest.mark.parametrize("columns", [40, 60, 80, 200])
 def test_on_a_terminal_no_line_is_wider_than_it(write_synthetic: WriteRun, columns: int) -> None:
     folder = write_synthetic()
     ours, theirs = pty.openpty()

@@ -1,4 +1,4 @@
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -121,16 +121,36 @@ def test_another_root_file_system_is_a_failure(results: Results) -> None:
     assert answered(changed)["equal"].state is State.FAIL
 
 
+def _as_its_twin(results: Results) -> Iterator[Sample]:
+    """The samples with the control's values those of host: no noise at all."""
+    values = {
+        (each.block, each.workload, each.metric): each.value
+        for each in results.samples
+        if each.label == "host"
+    }
+    for sample in results.samples:
+        value = values[sample.block, sample.workload, sample.metric]
+        yield replace(sample, value=value) if sample.label == "host'" else sample
+
+
+def test_noise_beyond_the_margins_is_told(results: Results) -> None:
+    seen = answered(results)["aa"]
+    assert seen.state is State.WARN
+    assert "Too noisy for the margins fixed before measuring: boot." in seen.seen
+
+
 def test_a_control_that_differs_is_told(results: Results) -> None:
     def heavier(sample: Sample) -> Sample:
         if sample.label != "host'" or sample.value is None or sample.metric != "cpu.sha256":
             return sample
         return replace(sample, value=sample.value * 2)
 
-    assert answered(results)["aa"].state is State.PASS
+    quiet = replace(results, samples=tuple(_as_its_twin(results)))
+    assert answered(quiet)["aa"].state is State.PASS
     changed = replace(results, samples=tuple(heavier(sample) for sample in results.samples))
     assert answered(changed)["aa"].state is State.WARN
     assert "cpu.sha256" in answered(changed)["aa"].seen
+
     alone = replace(
         results,
         run=replace(

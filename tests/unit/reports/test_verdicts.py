@@ -1,12 +1,13 @@
 from dataclasses import replace
 
 import pytest
+from unit.reports.synthetic import make_run
 
 from benchmarks.results import Arm, Direction, Metric
 from benchmarks.stats import Interval, Ratio, Spread, Verdict
 from benchmarks.summary import Comparison, Counts, Row, Summary
 from reports.style import effect
-from reports.verdicts import statements, verdict_word
+from reports.verdicts import accelerator_notes, reading_order, statements, verdict_word
 from reports.words import Words
 
 HOST = Arm(label="host", backend="host", accelerator=None, note=None)
@@ -108,7 +109,12 @@ def test_equivalent_names_the_margin_and_never_says_no_difference() -> None:
 
 
 @pytest.mark.parametrize(
-    ("more", "ending"), [(40, "; about 40 more blocks could settle it)."), (None, " blocks).")]
+    ("more", "ending"),
+    [
+        (40, "; about 40 more blocks could settle it)."),
+        (1, "; about one more block could settle it)."),
+        (None, " blocks)."),
+    ],
 )
 def test_inconclusive_says_what_would_settle_it(more: int | None, ending: str) -> None:
     unsure = compared(Verdict.INCONCLUSIVE, (0.93, 1.11), estimate=1.02, more_blocks=more)
@@ -198,3 +204,30 @@ def test_a_verdict_speaks_for_someone(
     direction: Direction, verdict: Verdict, expected: str
 ) -> None:
     assert effect(replace(METRIC, direction=direction), verdict) == expected
+
+
+def test_an_emulated_processor_is_told_once_for_all_that_share_a_reason() -> None:
+    twin = Arm(label="vm'", backend="vm", accelerator="tcg", note=None)
+    qemu = Arm(label="qemu", backend="qemu", accelerator="tcg", note=None)
+    run = make_run()
+    alone = replace(run, plan=replace(run.plan, backends=(HOST, VM)))
+    (note,) = accelerator_notes(alone)
+    assert note.startswith("vm[tcg] emulates the guest's processor")
+    assert note.endswith(" KVM ran a guest too slowly.")
+    three = replace(run, plan=replace(run.plan, backends=(HOST, VM, twin, qemu)))
+    pair, other = accelerator_notes(three)
+    assert pair.startswith("vm[tcg], vm'[tcg] emulate their guests' processors")
+    assert other.startswith("qemu[tcg] emulates")
+
+
+def test_what_was_measured_once_is_read_last() -> None:
+    once = compared(Verdict.ONCE, None, blocks=1)
+    told = (("prepare", once), ("boot.exit", compared(Verdict.HIGHER, (2, 3))))
+    rows = [
+        Row(
+            workload="w", metric=named(name, "ns"), arm=VM, spread=SPREAD, counts=COUNTS,
+            comparison=comparison,
+        )
+        for name, comparison in told
+    ]  # fmt: skip
+    assert [each.metric.name for each in reading_order(rows)] == ["boot.exit", "prepare"]

@@ -17,6 +17,7 @@ SIGNS = {"head.scatter", "definition.events"}
 COMPOSED = (
     "verdict.", "count.", "effect.", "said.", "metric.", "family.", "definition.", "head.",
     "record.", "check.", "state.", "glossary.", "page.theme_", "figure.", "compare.only_not_",
+    "event.",
 )  # fmt: skip
 """Families of which some keys are put together from parts in the code."""
 
