@@ -14,8 +14,8 @@ from reports.style import (
     subject,
     title_of,
 )
+from reports.table import Table
 from reports.verdicts import verdict_word
-from reports.view import Table
 from reports.words import ENGLISH, Words
 
 

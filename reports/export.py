@@ -7,9 +7,10 @@ from benchmarks.results import Results
 from benchmarks.stats import Interval
 from benchmarks.strict_json import as_json
 from benchmarks.summary import Row, Summary
-from reports import view
+from reports import circumstances, doubts, view
 from reports.compare import RunComparison
 from reports.style import printable
+from reports.table import Table
 from reports.validity import checks
 from reports.verdicts import accelerator_notes, statements
 from reports.words import ENGLISH, Words
@@ -26,7 +27,7 @@ CSV_COLUMNS = (
 def as_json_line(results: Results, summary: Summary, words: Words = ENGLISH) -> str:
     """Everything in the summary and every sentence, as one JSON object on one line."""
     sentences = [statement.text for statement in statements(summary, words)]
-    notes = [*accelerator_notes(results.run, words), *view.warnings(results, summary, words)]
+    notes = [*accelerator_notes(results.run, words), *doubts.warnings(results, summary, words)]
     return as_json(
         {
             "schema": 1,
@@ -69,25 +70,25 @@ def as_markdown(results: Results, summary: Summary, words: Words = ENGLISH) -> s
     """Sentences and tables, for an issue or a wiki; every text from the run is escaped."""
     heading = words("terminal.heading", suite=results.run.suite, run=results.run.run)
     parts = [f"# {escaped(heading)}"]
-    notes = (*accelerator_notes(results.run, words), *view.warnings(results, summary, words))
+    notes = (*accelerator_notes(results.run, words), *doubts.warnings(results, summary, words))
     parts += [f"> {escaped(note)}" for note in notes]
     parts.append("\n".join(f"- {escaped(said.text)}" for said in statements(summary, words)))
     parts += [as_markdown_table(each.table) for each in view.metric_tables(summary, words)]
-    parts.append(escaped(view.floor_sentence(summary.floors, words)))
+    parts.append(escaped(doubts.floor_sentence(summary.floors, words)))
     further = (
         view.footprint_table(results.run, summary, words),
-        view.check_table(results, summary, words),
-        view.inequality_table(results, summary, words),
-        view.trouble_table(results, words),
-        view.skipped_table(results.run, words),
-        view.preparation_table(results.run, words),
-        view.provenance_table(results.run, words),
+        doubts.check_table(results, summary, words),
+        circumstances.inequality_table(results, summary, words),
+        doubts.trouble_table(results, words),
+        doubts.skipped_table(results.run, words),
+        circumstances.preparation_table(results.run, words),
+        circumstances.provenance_table(results.run, words),
     )
     parts += [as_markdown_table(table) for table in further if table.rows]
     return "\n\n".join(parts) + "\n"
 
 
-def as_markdown_table(table: view.Table) -> str:
+def as_markdown_table(table: Table) -> str:
     """The table with its caption; every cell is escaped."""
     lines = [
         f"**{escaped(table.caption)}**",

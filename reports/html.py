@@ -17,12 +17,13 @@ from typing import TYPE_CHECKING
 from benchmarks.results import Arm, Results, Run, Sample
 from benchmarks.stats import Verdict
 from benchmarks.summary import Summary, counted
-from reports import figures, view
+from reports import circumstances, doubts, figures, view
 from reports.compare import RunComparison
 from reports.compare_view import cell_lines, difference_table, forbidding
 from reports.downloads import downloads
 from reports.matrix import Line, Matrix, matrices
 from reports.style import NOTHING, VERDICT_MARKS, colours, dark_colours, format_value, subject
+from reports.table import Table
 from reports.thinning import MOST_MARKS
 from reports.validity import checks
 from reports.verdicts import Statement, accelerator_notes, statements
@@ -56,7 +57,7 @@ class MetricPart:
 
     text: view.MetricTable
     figures: tuple[Figure, ...]
-    values: view.Table | None
+    values: Table | None
     thinned: str
 
 
@@ -67,7 +68,7 @@ class StartPart:
     workload: str
     overview: tuple[Figure, ...]
     falls: tuple[Waterfall, ...]
-    table: view.Table
+    table: Table
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -94,24 +95,24 @@ def render(results: Results, summary: Summary, words: Words = ENGLISH) -> str:
         results=results,
         headlines=[card for card in cards if card.said[0][0].is_headline],
         others=[card for card in cards if not card.said[0][0].is_headline],
-        notes=(*accelerator_notes(run, words), *view.warnings(results, summary, words)),
+        notes=(*accelerator_notes(run, words), *doubts.warnings(results, summary, words)),
         matrices=compared,
         metrics=_metrics(results, summary, words),
         starts=_starts(results, summary, words),
         blocks=run.plan.blocks,
         most_runs=MOST_RUNS,
         footprint=view.footprint_table(run, summary, words),
-        preparations=view.preparation_table(run, words),
+        preparations=circumstances.preparation_table(run, words),
         checks=checks(results, summary, words),
-        floor_sentence=view.floor_sentence(summary.floors, words),
-        floors=view.floor_table(summary.floors, words),
-        inequalities=view.inequality_table(results, summary, words),
-        identities=view.identity_table(results, summary, words),
-        troubles=view.trouble_table(results, words),
-        skipped=view.skipped_table(run, words),
-        arms=view.arm_table(run, words),
-        machine=view.environment_table(run, words),
-        provenance=view.provenance_table(run, words),
+        floor_sentence=doubts.floor_sentence(summary.floors, words),
+        floors=doubts.floor_table(summary.floors, words),
+        inequalities=circumstances.inequality_table(results, summary, words),
+        identities=circumstances.identity_table(results, summary, words),
+        troubles=doubts.trouble_table(results, words),
+        skipped=doubts.skipped_table(run, words),
+        arms=circumstances.arm_table(run, words),
+        machine=circumstances.environment_table(run, words),
+        provenance=circumstances.provenance_table(run, words),
         command=shlex.join(run.command),
         files=files,
         data_note=data_note,
@@ -132,7 +133,11 @@ def render_comparison(comparison: RunComparison, words: Words = ENGLISH) -> str:
         matrix=cell_lines(comparison, words),
         notes=accelerator_notes(comparison.later, words),
         runs=tuple(
-            (words(f"head.{name}"), view.provenance_table(run, words), shlex.join(run.command))
+            (
+                words(f"head.{name}"),
+                circumstances.provenance_table(run, words),
+                shlex.join(run.command),
+            )
             for name, run in (("earlier", comparison.earlier), ("later", comparison.later))
         ),
     )

@@ -14,8 +14,10 @@ from statistics import median
 
 from benchmarks.results import Arm
 from reports import summary_of
+from reports.doubts import warnings
 from reports.style import colours, format_ns, format_tick, format_value, printable, subject
-from reports.view import Table, metric_tables, warnings
+from reports.table import Table
+from reports.view import metric_tables
 
 _WIDTH, _LEFT, _RIGHT, _ROW, _BARS = 680, 150, 60, 30, 340
 """Of a figure, in units of its own view box; _BARS is what the longest cascade is wide."""

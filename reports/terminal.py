@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Protocol, TextIO
 
 from benchmarks.results import Results
 from benchmarks.summary import Row, Summary
-from reports import view
+from reports import doubts, view
 from reports.compare import RunComparison
 from reports.compare_view import comparison_table, forbidding
 from reports.style import (
@@ -129,8 +129,8 @@ def _parts(
         for skip in results.run.skipped
     ]
     lines += [
-        view.floor_sentence(summary.floors, words),
-        *view.warnings(results, summary, words),
+        doubts.floor_sentence(summary.floors, words),
+        *doubts.warnings(results, summary, words),
         *accelerator_notes(results.run, words),
         *skips,
     ]

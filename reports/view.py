@@ -1,48 +1,29 @@
-"""What a report says, section by section, as plain text in tables: the same for every format.
+"""What a report says of each metric, as text in tables: the same for every format."""
 
-A table's cells are strings from this project or from the run's files; whoever renders them
-escapes them.
-"""
-
-import json
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 
 from benchmarks.results import Metric, Results, Run, Sample
-from benchmarks.stats import MIN_BLOCKS, Verdict, margin_of
-from benchmarks.summary import Floor, Row, Summary
+from benchmarks.stats import Verdict
+from benchmarks.summary import Row, Summary
 from reports.style import (
     NOTHING,
     VERDICT_MARKS,
-    format_bytes,
     format_interval,
-    format_margin,
     format_ns,
-    format_percent,
-    format_ratio,
     format_value,
     subject,
     title_of,
 )
-from reports.validity import checks
+from reports.table import Table
 from reports.verdicts import amount, reading_order, verdict_word
 from reports.words import ENGLISH, Words
 
-MAX_TROUBLES = 40
 MAX_VALUES = 24
 """Blocks up to which every value stands in a table; beyond, they are in the downloads."""
 FOOTPRINT = ("memory.pss", "memory.uss", "memory.cgroup", "memory.instrument", "disk.image",
              "disk.instance")  # fmt: skip
 """What an instance occupies, definition by definition, in the order of the columns."""
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Table:
-    """Rows of text under a caption; the first cell of each row names it."""
-
-    caption: str
-    head: tuple[str, ...]
-    rows: tuple[tuple[str, ...], ...]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -188,49 +169,6 @@ def footprint_table(run: Run, summary: Summary, words: Words = ENGLISH) -> Table
     )
 
 
-def check_table(results: Results, summary: Summary, words: Words = ENGLISH) -> Table:
-    """The validity checks as text."""
-    return Table(
-        caption=words("caption.checks"),
-        head=tuple(words(f"head.{name}") for name in ("check", "result", "seen", "effect")),
-        rows=tuple(
-            (check.title, words(f"state.{check.state}"), check.seen, check.effect)
-            for check in checks(results, summary, words)
-        ),
-    )
-
-
-def floor_sentence(floors: Sequence[Floor], words: Words = ENGLISH) -> str:
-    """The noise floor in one line, worst metric first."""
-    known = [floor for floor in floors if floor.floor is not None]
-    if not known:
-        return words("floor.unknown", needed=MIN_BLOCKS)
-    known.sort(key=lambda floor: -(floor.floor or 0))
-    told = ", ".join(f"{each.metric.name} {format_percent(each.floor or 0)}" for each in known)
-    return words("floor.known", twin=known[0].twin, metrics=told)
-
-
-def floor_table(floors: Sequence[Floor], words: Words = ENGLISH) -> Table:
-    """The A/A control, metric by metric."""
-    rows = []
-    for floor in floors:
-        ratio = floor.ratio
-        known = format_percent(floor.floor) if floor.floor is not None else words("word.unknown")
-        rows.append(
-            (
-                f"{floor.metric.name} ({floor.workload})",
-                format_ratio(ratio.estimate, words) if ratio else NOTHING,
-                format_interval(ratio.ci95, words) if ratio and ratio.ci95 else NOTHING,
-                known,
-            )
-        )
-    return Table(
-        caption=words("caption.floors"),
-        head=tuple(words(f"head.{name}") for name in ("metric", "ratio", "interval", "floor")),
-        rows=tuple(rows),
-    )
-
-
 def phase_table(
     summary: Summary, results: Results, workload: str, words: Words = ENGLISH
 ) -> Table:
@@ -256,218 +194,3 @@ def phase_table(
             for phase in mine
         ),
     )
-
-
-def warnings(results: Results, summary: Summary, words: Words = ENGLISH) -> tuple[str, ...]:
-    """What limits the whole run: read before any number."""
-    run = results.run
-    found = []
-    if run.outcome != "complete":
-        found.append(words("warning.outcome", outcome=run.outcome))
-    if results.torn is not None:
-        found.append(words("warning.torn", torn=results.torn))
-    if run.plan.blocks < MIN_BLOCKS:
-        found.append(words("warning.blocks", count=run.plan.blocks, needed=MIN_BLOCKS))
-    if not summary.floors:
-        found.append(words("warning.no_control"))
-    if wide := _widened(summary):
-        found.append(words("warning.wide", metrics=wide))
-    apart: dict[tuple[str, str], list[str]] = {}
-    for floor in summary.floors:
-        ends = floor.ratio.ci95 if floor.ratio else None
-        if ends and not ends.low <= 1 <= ends.high:
-            apart.setdefault((floor.control, floor.twin), []).append(floor.metric.name)
-    found += [
-        words("warning.apart", control=control, twin=twin, metrics=", ".join(metrics))
-        for (control, twin), metrics in apart.items()
-    ]
-    return tuple(found)
-
-
-def _widened(summary: Summary) -> str:
-    """Metrics whose noise floor asked for a wider margin, with that margin."""
-    wide = {
-        row.metric.name: row.comparison.margin
-        for row in summary.rows
-        if row.comparison and row.comparison.margin > margin_of(row.metric.name, None)
-    }
-    return ", ".join(f"{name} {format_margin(margin)}" for name, margin in wide.items())
-
-
-def inequality_table(results: Results, summary: Summary, words: Words = ENGLISH) -> Table:
-    """Facts that should agree between the labels and do not, equal workloads together."""
-    subjects = {arm.label: subject(arm) for arm in results.run.plan.backends}
-    rows: dict[tuple[str, str], list[str]] = {}
-    for unequal in summary.inequalities:
-        told = "; ".join(
-            f"{subjects[each.label]}: {_facts(unequal.fact, each.values, words)}"
-            for each in unequal.values
-        )
-        rows.setdefault((unequal.fact, told), []).append(unequal.workload)
-    return Table(
-        caption=words("caption.unequal"),
-        head=tuple(words(f"head.{name}") for name in ("fact", "values", "workloads")),
-        rows=tuple((fact, told, ", ".join(names)) for (fact, told), names in rows.items()),
-    )
-
-
-def identity_table(results: Results, summary: Summary, words: Words = ENGLISH) -> Table:
-    """What each label's instances found when they looked around, all workloads together."""
-    arms = results.run.plan.backends
-    seen: dict[str, dict[str, list[object]]] = {}
-    for each in summary.identities:
-        values = seen.setdefault(each.fact, {}).setdefault(each.label, [])
-        values += [value for value in each.values if value not in values]
-    return Table(
-        caption=words("caption.identities"),
-        head=(words("head.fact"), *(subject(arm) for arm in arms)),
-        rows=tuple(
-            (fact, *(_facts(fact, labels.get(arm.label, ()), words) for arm in arms))
-            for fact, labels in sorted(seen.items())
-        ),
-    )
-
-
-def _facts(fact: str, values: Sequence[object], words: Words) -> str:
-    if not values:
-        return words("word.unread")
-    if len(values) > 3:
-        return words("count.values", count=len(values))
-    return ", ".join(
-        format_bytes(value)
-        if fact.endswith("_bytes") and isinstance(value, int | float)
-        else _plain(value, words)
-        for value in values
-    )
-
-
-def trouble_table(results: Results, words: Words = ENGLISH) -> Table:
-    """Everything that gave no value, instances with the same error together."""
-    groups: dict[tuple[str, ...], list[Sample]] = {}
-    subjects = {arm.label: subject(arm) for arm in results.run.plan.backends}
-    for sample in results.samples:
-        if sample.status != "ok":
-            key = (subjects[sample.label], sample.workload, sample.status, sample.error or "")
-            groups.setdefault(key, []).append(sample)
-    rows = [
-        (who, workload, status, _distinct(samples, words), error)
-        for (who, workload, status, error), samples in groups.items()
-    ]
-    hidden = len(rows) - MAX_TROUBLES
-    more = [("", "", "", "", words("count.more_kinds", count=hidden))] if hidden > 0 else []
-    return Table(
-        caption=words("caption.troubles"),
-        head=tuple(
-            words(f"head.{name}") for name in ("subject", "workload", "status", "where", "error")
-        ),
-        rows=(*rows[:MAX_TROUBLES], *more),
-    )
-
-
-def _distinct(samples: Iterable[Sample], words: Words) -> str:
-    samples = list(samples)
-    blocks = list(dict.fromkeys(str(sample.block) for sample in samples))
-    metrics = list(dict.fromkeys(sample.metric for sample in samples))
-    return words("count.where", blocks=_listed(blocks, words), metrics=_listed(metrics, words))
-
-
-def _listed(names: Sequence[str], words: Words) -> str:
-    more = words("count.and_more", count=len(names) - 8) if len(names) > 8 else ""
-    return ", ".join(names[:8]) + more
-
-
-def skipped_table(run: Run, words: Words = ENGLISH) -> Table:
-    """Backends that were asked for and cannot run here."""
-    return Table(
-        caption=words("caption.skipped"),
-        head=tuple(words(f"head.{name}") for name in ("backend", "reason", "remedy")),
-        rows=tuple((skip.backend, skip.reason, skip.remedy) for skip in run.skipped),
-    )
-
-
-def preparation_table(run: Run, words: Words = ENGLISH) -> Table:
-    """What making the image startable cost, once."""
-    return Table(
-        caption=words("caption.preparations"),
-        head=tuple(words(f"head.{name}") for name in ("backend", "time", "disk", "how")),
-        rows=tuple(
-            (
-                cost.backend,
-                format_ns(cost.duration_ns) + (words("word.earlier") if cost.cached else ""),
-                format_bytes(cost.disk_bytes),
-                cost.method,
-            )
-            for cost in run.preparations
-        ),
-    )
-
-
-def arm_table(run: Run, words: Words = ENGLISH) -> Table:
-    """Who was compared."""
-    return Table(
-        caption=words("caption.arms"),
-        head=tuple(words(f"head.{name}") for name in ("subject", "backend", "note")),
-        rows=tuple((subject(arm), arm.backend, arm.note or NOTHING) for arm in run.plan.backends),
-    )
-
-
-def environment_table(run: Run, words: Words = ENGLISH) -> Table:
-    """The machine, and what ran on it."""
-    pairs = [*_flat(run.environment, words)]
-    pairs += [
-        (words("word.accelerator_of", name=name), f"{each.name}: {each.sentence}")
-        for name, each in run.accelerators.items()
-    ]
-    pairs += [
-        (words("word.version_of", name=name), version) for name, version in run.versions.items()
-    ]
-    return Table(caption=words("caption.machine"), head=_pair(words), rows=tuple(pairs))
-
-
-def provenance_table(run: Run, words: Words = ENGLISH) -> Table:
-    """Where these numbers come from."""
-    limits, free = run.limits, words("word.no_limit")
-    memory = free if limits.memory_bytes is None else format_bytes(limits.memory_bytes)
-    rows = [
-        ("run", run.run),
-        ("suite", run.suite),
-        *(("image", f"{name} {digest}") for name, digest in run.images.items()),
-        ("workloads", ", ".join(workload.name for workload in run.plan.workloads)),
-        ("blocks", str(run.plan.blocks)),
-        ("order", f"{run.plan.order}, seed {run.plan.seed}"),
-        ("limits", words("word.limits", cpus=limits.cpus or free, memory=memory)),
-        ("cache_state", run.cache_state),
-        ("boot_profile", run.boot_profile),
-        ("started", run.started_at),
-        ("ended", run.ended_at or NOTHING),
-        ("outcome", run.outcome),
-    ]
-    told = tuple((words(f"record.{name}"), value) for name, value in rows)
-    return Table(caption=words("caption.provenance"), head=_pair(words), rows=told)
-
-
-def _pair(words: Words) -> tuple[str, str]:
-    return words("head.what"), words("head.value")
-
-
-def _flat(
-    values: Mapping[str, object], words: Words, prefix: str = ""
-) -> Iterator[tuple[str, str]]:
-    """Nested facts as ``cpu.model``; lists in one cell."""
-    for name, value in values.items():
-        if isinstance(value, dict) and value:
-            yield from _flat(value, words, f"{prefix}{name}.")
-        elif name.endswith("_bytes") and isinstance(value, int):
-            yield f"{prefix}{name}", format_bytes(value)
-        else:
-            yield f"{prefix}{name}", _plain(value, words)
-
-
-def _plain(value: object, words: Words) -> str:
-    if isinstance(value, str):
-        return value
-    if value is None:
-        return words("word.unknown")
-    if isinstance(value, list) and all(isinstance(item, str) for item in value):
-        return "; ".join(value) or words("word.none")
-    return json.dumps(value, ensure_ascii=False)

@@ -14,7 +14,7 @@ from notebooks.course.predictions import Prediction
 from reports import notebook
 from reports.notebook import Lane, Shown
 from reports.style import format_bytes, format_ns, subject
-from reports.view import Table
+from reports.table import Table
 
 _FACTS = (
     "rootfs_fingerprint", "kernel_release", "boot_id", "processes", "cpus", "memory_total_bytes",
