@@ -127,9 +127,10 @@ def judge(
         return Verdict.HIGHER, None
     if math.log(ratio.ci95.high) < -edge:
         return Verdict.LOWER, None
-    if ratio.ci90.within(math.log1p(margin if fixed is None else min(margin, fixed))):
+    same = math.log1p(margin if fixed is None else min(margin, fixed))
+    if ratio.ci90.within(same):
         return Verdict.EQUIVALENT, None
-    return Verdict.INCONCLUSIVE, _more_blocks(ratio, edge)
+    return Verdict.INCONCLUSIVE, _more_blocks(ratio, different=edge, same=same)
 
 
 def margin_of(metric: str, floor: float | None) -> float:
@@ -195,14 +196,20 @@ def _percentile_interval(draws: Values, level: float) -> Interval:
     return Interval(low=low, high=high)
 
 
-def _more_blocks(ratio: Ratio, edge: float) -> int | None:
-    """Blocks until the interval no longer crosses the margin, if the estimate stays as it is.
+def _more_blocks(ratio: Ratio, *, different: float, same: float) -> int | None:
+    """Blocks until the interval no longer crosses a margin, if the estimate stays as it is.
 
-    Its width shrinks with the square root of the blocks. None where that is not worth proposing.
+    Its width shrinks with the square root of the blocks. None where that is not worth proposing,
+    and between the margins, where noise forbids to claim a difference and no block helps.
     """
-    distance = abs(abs(math.log(ratio.estimate)) - edge)
-    interval = ratio.ci95 if abs(math.log(ratio.estimate)) > edge else ratio.ci90
-    if interval is None or distance == 0:
+    estimate = abs(math.log(ratio.estimate))
+    if estimate > different:
+        interval, distance = ratio.ci95, estimate - different
+    elif estimate < same:
+        interval, distance = ratio.ci90, same - estimate
+    else:
+        return None
+    if interval is None:
         return None
     half_width = (math.log(interval.high) - math.log(interval.low)) / 2
     needed = math.ceil(ratio.blocks * (half_width / distance) ** 2)

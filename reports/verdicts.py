@@ -5,11 +5,12 @@ never says "no difference": either the two are equivalent within a margin that w
 measuring, or the run could not tell.
 """
 
+import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 
 from benchmarks.results import Metric, Run
-from benchmarks.stats import MIN_BLOCKS, Interval, Ratio, Verdict
+from benchmarks.stats import MIN_BLOCKS, Interval, Ratio, Verdict, margin_of
 from benchmarks.summary import Comparison, Row, Summary
 from reports.style import (
     effect,
@@ -163,14 +164,21 @@ def _with_ratio(
         margin, inside = format_margin(comparison.margin), format_interval(ratio.ci90, words)
         return words("said.equivalent", margin=margin, interval=inside, **told)
     if comparison.verdict is Verdict.INCONCLUSIVE:
-        more = comparison.more_blocks
-        needs = words("said.more_block" if more == 1 else "said.more_blocks", more=more)
-        needs = needs if more else ""
+        needs = _needs(metric, comparison, ratio.ci95, words)
         across = format_interval(ratio.ci95, words)
         return words("said.inconclusive", interval=across, needs=needs, **told)
     interval = format_interval(_as_told(metric, ratio.estimate, ratio.ci95), words)
     difference = _difference(metric, ratio.estimate, pair, words)
     return words("said.decided", difference=difference, interval=interval, blocks=told["blocks"])
+
+
+def _needs(metric: Metric, comparison: Comparison, ci95: Interval, words: Words) -> str:
+    """What would settle it; or that the noise of the machine hides it."""
+    more, margin = comparison.more_blocks, comparison.margin
+    if more:
+        return words("said.more_block" if more == 1 else "said.more_blocks", more=more)
+    is_hidden = margin > margin_of(metric.name, None) and ci95.within(math.log1p(margin))
+    return words("said.hidden") if is_hidden else ""
 
 
 def blocks_in(count: int, words: Words = ENGLISH) -> str:

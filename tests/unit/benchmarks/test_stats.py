@@ -324,6 +324,15 @@ def test_the_blocks_proposed_shrink_the_interval_off_the_margin() -> None:
     assert half_width > 0.93 * math.log(1.1)
 
 
+def test_between_the_margins_no_block_helps() -> None:
+    ends = Interval(low=1.5, high=2.5)
+    ratio = Ratio(estimate=2.0, blocks=10, ci95=ends, ci90=ends)
+    assert judge(ratio, 3.0, fixed=0.1) == (Verdict.INCONCLUSIVE, None)
+    verdict, more = judge(ratio, 0.9, fixed=0.1)
+    assert verdict is Verdict.INCONCLUSIVE
+    assert more is not None
+
+
 def test_an_estimate_on_the_margin_proposes_nothing() -> None:
     edge = ratio_with(1.1 / 1.2, 1.1 * 1.2, low90=1.1 / 1.15, high90=1.1 * 1.15)
     assert judge(edge, 0.10) == (Verdict.INCONCLUSIVE, None)

@@ -231,3 +231,9 @@ def test_what_was_measured_once_is_read_last() -> None:
         for name, comparison in told
     ]  # fmt: skip
     assert [each.metric.name for each in reading_order(rows)] == ["boot.exit", "prepare"]
+
+
+def test_a_difference_that_noise_hides_is_said_to_be_hidden() -> None:
+    hidden = replace(compared(Verdict.INCONCLUSIVE, (1.5, 2.5), estimate=2), margin=3.0)
+    assert sentence(hidden).endswith("; this machine's noise hides a difference of that size).")
+    assert sentence(replace(hidden, margin=0.9)).endswith("10 blocks).")
