@@ -3,6 +3,7 @@
     RuntimeFault               anything a caller may want to show as one line
     ├── ImageError             an image, reference, blob or layer is missing, corrupt or hostile
     ├── SpecError              what was asked for cannot be asked for (checked before any effect)
+    ├── BuildError             a Dockerfile is wrong, or a step of it failed
     ├── Unsupported            this machine cannot do it; the remedy says how it could
     └── SyscallError           the kernel refused one call
         └── StepError          ... while the executor did one step of a plan
@@ -25,6 +26,19 @@ class ImageError(RuntimeFault):
 
 class SpecError(RuntimeFault):
     """The request contradicts itself or names what does not exist; nothing was done."""
+
+
+class BuildError(RuntimeFault):
+    """A Dockerfile or ignore file is wrong, asks for what is not supported, or a step failed.
+
+    Where it is known, *line* is the first line of the instruction at fault; the message has it.
+    """
+
+    def __init__(
+        self, message: str, *, remedy: str | None = None, line: int | None = None
+    ) -> None:
+        super().__init__(message, remedy=remedy)
+        self.line = line
 
 
 class Unsupported(RuntimeFault):

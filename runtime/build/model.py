@@ -76,7 +76,12 @@ Source = Paths | Download | Text
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Mount:
-    """One ``RUN --mount``. Fields without a meaning for its kind keep their defaults."""
+    """One ``RUN --mount``. Fields without a meaning for its kind keep their defaults.
+
+    *tree* and *source* are what a bind mount shows and what a new cache begins with; for a cache
+    FromContext means that it begins empty. *target* is absolute; None is a secret given as *env*
+    only. *mode* of a cache or secret is always set.
+    """
 
     kind: MountKind
     target: str | None
@@ -99,6 +104,8 @@ class RunStep:
 
     *argv* is complete (the SHELL is in it). *script*, of a here-document that begins with ``#!``,
     is put into a file that only this step sees, whose path is appended to *argv*. *env* is exact.
+    *proxies* (``HTTP_PROXY`` …, given as build arguments) are added to it for the command, and are
+    no part of what the step is: another proxy is no reason to run it again.
     """
 
     origin: Origin
@@ -109,14 +116,17 @@ class RunStep:
     script: bytes | None = None
     mounts: tuple[Mount, ...] = ()
     network: Network = "default"
+    proxies: Mapping[str, str] = field(default_factory=dict)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class CopyStep:
-    """COPY and ADD. *target* ends with ``/`` where it must be a directory.
+    """COPY and ADD. *target* is absolute and ends with ``/`` where it must be a directory.
 
     *owner* is as written (``user[:group]``, names looked up in the stage's own files); None is
-    root. *mode* None keeps each file's own. *extract* unpacks local archives (ADD).
+    root. *mode* None keeps each file's own. *extract* unpacks local archives (ADD). With *parents*
+    a pattern may hold one ``/./``: only the directories after it are made anew. *exclude* are
+    patterns of an ignore file, without comments.
     """
 
     origin: Origin
@@ -156,6 +166,7 @@ class Stage:
     *base* None is ``scratch``. ``configs[n]`` is the image config object (the ``config`` member
     of image-spec ``config.md``, so with ``Env``, ``Cmd``, ``Healthcheck``, ``OnBuild`` …) as it
     is after ``steps[n]``; *config* is the last of them, or that of the base without steps.
+    *author* is what MAINTAINER says.
     """
 
     index: int
@@ -166,6 +177,7 @@ class Stage:
     steps: tuple[Step, ...]
     configs: tuple[Mapping[str, Any], ...]
     config: Mapping[str, Any] = field(default_factory=dict)
+    author: str | None = None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
