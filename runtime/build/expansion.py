@@ -25,7 +25,7 @@ class ExpansionError(ValueError):
 
 
 class Allowance:
-    """How many characters all expansions of one build may still look at or hand out."""
+    """How many characters one build may still look at and hand out."""
 
     def __init__(self, characters: int = MAX_WORK) -> None:
         self._left = characters
@@ -34,7 +34,7 @@ class Allowance:
         """Raises ExpansionError when there is nothing left."""
         self._left -= characters
         if self._left < 0:
-            raise ExpansionError("the variables of this file expand to too much")
+            raise ExpansionError("what this file asks for is too large")
 
 
 def expand_word(

@@ -163,8 +163,9 @@ def path_glob(pattern: str) -> Glob:
     (``**.py`` matches ``a.py``), where further back it stands for whole directories.
     """
     _check_length(pattern)
-    if pattern.startswith("**") and not set(pattern[2:]) & set("/*?[]\\"):
-        return _suffix(pattern[2:])
+    letters = pattern.removeprefix("**")
+    if letters != pattern and not letters.startswith("/") and not set(letters) & set("*?[]\\"):
+        return _suffix(letters)
     return _PathPattern(pattern).compile()
 
 
