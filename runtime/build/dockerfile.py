@@ -125,6 +125,15 @@ def read_trigger(text: str, *, file: str, line: int) -> Instruction:
     return instruction
 
 
+def heredoc_name(word: str) -> str | None:
+    """The name of the here-document that *word* begins, as ``<<-"END"`` does; else None."""
+    try:
+        header = parse_heredoc(word) if "<<" in word else None
+    except ValueError:
+        return None
+    return None if header is None else header.name
+
+
 class _Lines:
     """The lines of a file, taken one by one, with what is to be said about them."""
 

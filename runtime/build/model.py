@@ -161,7 +161,7 @@ Step = RunStep | CopyStep | DirectoryStep | ConfigStep
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Stage:
-    """One FROM and what follows it.
+    """One FROM and what follows it; *index* is its position in the plan.
 
     *base* None is ``scratch``. ``configs[n]`` is the image config object (the ``config`` member
     of image-spec ``config.md``, so with ``Env``, ``Cmd``, ``Healthcheck``, ``OnBuild`` …) as it
@@ -184,6 +184,7 @@ class Stage:
 class BuildPlan:
     """The stages that the target needs, in the order of the file, unused ones left out.
 
+    *target* is a position, as FromStage has it.
     *warnings* are sentences with line numbers (an unused build argument, a syntax directive).
     """
 

@@ -14,6 +14,7 @@ _UNIT_NS = {"ns": 1, "us": 10**3, "\u00b5s": 10**3, "\u03bcs": 10**3, "ms": 10**
 _UNIT_NS |= {"s": 10**9, "m": 60 * 10**9, "h": 3600 * 10**9}
 _SHORTEST_NS = 10**6
 _SIZE = re.compile(r"(\d{1,15}(?:\.\d{1,6})?) ?([bkmgtp]?)(?:i?b)?", re.ASCII | re.IGNORECASE)
+_UNIT_BYTES = {"": 1, "b": 1, "k": 1 << 10, "m": 1 << 20, "g": 1 << 30, "t": 1 << 40, "p": 1 << 50}
 _PORT = re.compile(r"(\d{1,5})(?:-(\d{1,5}))?", re.ASCII)
 _REAL_TIME = re.compile(r"RTM(?:IN(?:\+(?:[0-9]|1[0-5]))?|AX(?:-(?:[0-9]|1[0-4]))?)")
 _OCTAL = re.compile(r"[0-7]{1,6}")
@@ -41,8 +42,9 @@ def size_bytes(text: str) -> int:
     if part is None:
         raise ValueError(f"{text!r} is no size, as 64m")
     whole, _, fraction = part[1].partition(".")
-    unit: int = 1 << 10 * "bkmgtp".index(part[2].lower() or "b")
-    return int(whole) * unit + int(fraction or 0) * unit // 10 ** len(fraction)
+    unit = _UNIT_BYTES[part[2].lower()]
+    divisor: int = 10 ** len(fraction)
+    return int(whole) * unit + int(fraction or 0) * unit // divisor
 
 
 def exposed_ports(text: str) -> Iterator[str]:
