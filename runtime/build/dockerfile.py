@@ -131,7 +131,7 @@ def heredoc_name(word: str) -> str | None:
         header = parse_heredoc(word) if "<<" in word else None
     except ValueError:
         return None
-    return None if header is None else header.name
+    return header.name or None if header else None
 
 
 class _Lines:
@@ -323,7 +323,7 @@ def _parse(blank: Instruction, text: str, escape: str) -> Instruction:
 def _read_heredocs(blank: Instruction, lines: _Lines) -> Iterator[Heredoc]:
     try:
         words = ShellLex("\\", raw_quotes=True, raw_escapes=True).process_words(blank.text)
-        headers = [header for word in words if (header := parse_heredoc(word)) is not None]
+        headers = [header for word in words if (header := parse_heredoc(word)) and header.name]
     except ValueError:  # quotes that do not close: it is the shell's to complain
         return
     for header in headers:

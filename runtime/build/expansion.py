@@ -63,23 +63,20 @@ def expand_words(
 ) -> tuple[str, ...]:
     """*word* split at its blanks, those that came out of variables too, but not quoted ones.
 
-    Raises ExpansionError.
+    There are no empty words. Raises ExpansionError.
     """
     reader = _Reader(word, variables, escape, allowance or Allowance(), quotes=True)
-    words: list[str] = []
-    current: list[str] = []
+    words: list[list[str]] = [[]]
     for text, splits in reader.pieces():
-        for character in text if splits else ():
-            if not is_space(character):
-                current.append(character)
-            elif current:
-                words.append("".join(current))
-                current = []
         if not splits:
-            current.append(text)
-    if current:
-        words.append("".join(current))
-    return tuple(words)
+            words[-1].append(text)
+            continue
+        for character in text:
+            if is_space(character):
+                words.append([])
+            else:
+                words[-1].append(character)
+    return tuple(filter(None, map("".join, words)))
 
 
 class _Reader:

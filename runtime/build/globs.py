@@ -9,7 +9,6 @@ the ways in which many ``*`` can share it one after another.
 from collections import defaultdict
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
-from itertools import islice
 
 MAX_PATTERN_CHARACTERS = 4096
 
@@ -82,12 +81,12 @@ class Glob:
         states = self._start
         if states & self._end:
             yield start
-        for position, character in enumerate(islice(text, start, None), start=start + 1):
-            states = self._step(states, character)
+        for position in range(start, len(text)):
+            states = self._step(states, text[position])
             if not states:
                 return
             if states & self._end:
-                yield position
+                yield position + 1
 
     def begins(self, text: str) -> list[bool]:
         """For each position, the last included, whether a match begins there."""

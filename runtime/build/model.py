@@ -166,7 +166,7 @@ class Stage:
     *base* None is ``scratch``. ``configs[n]`` is the image config object (the ``config`` member
     of image-spec ``config.md``, so with ``Env``, ``Cmd``, ``Healthcheck``, ``OnBuild`` …) as it
     is after ``steps[n]``; *config* is the last of them, or that of the base without steps.
-    *author* is what MAINTAINER says.
+    *initial* is the config that the first step finds; *author* is what MAINTAINER says.
     """
 
     index: int
@@ -177,6 +177,7 @@ class Stage:
     steps: tuple[Step, ...]
     configs: tuple[Mapping[str, Any], ...]
     config: Mapping[str, Any] = field(default_factory=dict)
+    initial: Mapping[str, Any] = field(default_factory=dict)
     author: str | None = None
 
 

@@ -236,7 +236,7 @@ class _Planner:
         self, part: Part, base: _Base, scope: Scope, labels: Mapping[str, str]
     ) -> Stage:
         origin = Origin(line=part.start.line, text=part.start.text.strip())
-        before = scope.config
+        initial = scope.config
         steps: list[Step] = []
         configs: list[Mapping[str, Any]] = []
         for instruction, inherited in _all_instructions(base.triggers, part.instructions):
@@ -254,7 +254,8 @@ class _Planner:
             platform=base.platform,
             steps=tuple(steps),
             configs=tuple(configs),
-            config=configs[-1] if configs else before,
+            config=scope.config,
+            initial=initial,
             author=scope.author,
         )
 

@@ -38,15 +38,14 @@ def _stage(stage: Stage, *, target: bool) -> Iterator[str]:
     yield f"stage {stage.index}{name}{', the result,' if target else ''} from {base}{platform}"
     if stage.author is not None:
         yield f"    author {stage.author}"
-    before: Mapping[str, Any] = {}
+    yield from (f"    {line}" for line in _changes({}, stage.initial))
+    before = stage.initial
     for step, config in zip(stage.steps, stage.configs, strict=True):
         onbuild = "ONBUILD of the base: " if step.origin.inherited else ""
         yield f"  {step.origin.line}: {onbuild}{step.origin.text}"
         yield from (f"    {line}" for line in _step(step))
         yield from (f"    {line}" for line in _changes(before, config))
         before = config
-    if not stage.steps:
-        yield from (f"    {line}" for line in _changes(before, stage.config))
 
 
 def _step(step: Step) -> Iterator[str]:
