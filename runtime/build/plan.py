@@ -75,6 +75,8 @@ def plan_build(
     for instruction in dockerfile.instructions:
         _check(instruction)
     parts = split_stages(dockerfile)
+    for part in parts.stages:
+        parts.stages_needed_by(part)
     build = Build(build_args=dict(build_args or {}), escape=dockerfile.escape)
     _declare_arguments(build, dockerfile, parts, platform)
     wanted = parts.find_target(target, dockerfile.name)

@@ -4,16 +4,19 @@ import os
 import re
 from collections.abc import Iterator
 
-_ARCHITECTURES = {
+_OTHER_NAMES = {
     "x86_64": "amd64",
     "x86-64": "amd64",
     "aarch64": "arm64",
+    "arm64/v8": "arm64",
     "i386": "386",
     "i686": "386",
-    "armv7l": "arm/v7",
     "armhf": "arm/v7",
+    "armv7l": "arm/v7",
 }
-_PLATFORM = re.compile(r"linux/[a-z0-9_-]{1,32}(?:/v[0-9]{1,2})?")
+_ARCHITECTURE = re.compile(
+    r"(?:386|amd64|arm64|arm|loong64|mips64le|ppc64le|riscv64|s390x)(?:/v[0-9]{1,2})?"
+)
 
 
 def host_platform() -> str:
@@ -23,16 +26,13 @@ def host_platform() -> str:
 
 def parse_platform(text: str) -> str:
     """*text* in its one spelling, as ``linux/amd64``. Raises ValueError; all but Linux is none."""
-    name, _, rest = text.lower().partition("/")
-    if not rest:
-        name, rest = "linux", name if name != "linux" else os.uname().machine
-    architecture, slash, variant = rest.partition("/")
-    architecture = _ARCHITECTURES.get(architecture, architecture)
-    platform = f"{name}/{architecture}{slash}{variant}".removesuffix("arm64/v8")
-    platform = f"{platform}arm64" if platform == "linux/" else platform
-    if not _PLATFORM.fullmatch(platform):
-        raise ValueError(f"{text!r} is no platform, as linux/amd64")
-    return platform
+    system, slash, rest = text.lower().partition("/")
+    if not slash:
+        system, rest = "linux", system if system != "linux" else os.uname().machine
+    architecture = _OTHER_NAMES.get(rest, rest)
+    if system != "linux" or not _ARCHITECTURE.fullmatch(architecture):
+        raise ValueError(f"{text[:40]!r} is no platform, as linux/amd64")
+    return f"linux/{architecture}"
 
 
 def platform_arguments(build: str, target: str) -> Iterator[tuple[str, str]]:

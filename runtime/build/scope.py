@@ -13,7 +13,7 @@ from runtime.image.document import Node
 DEFAULT_PATH = "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin"
 DEFAULT_SHELL = ("/bin/sh", "-c")
 _PROXIES = ("HTTP_PROXY", "HTTPS_PROXY", "FTP_PROXY", "NO_PROXY", "ALL_PROXY")
-_ENTRY_COST = 16  # characters of the allowance, for one member of a list that is copied
+_ENTRY_COST = 64  # characters of the allowance, for one member of a list that is copied
 
 
 @dataclass(slots=True, kw_only=True)

@@ -80,8 +80,11 @@ class Parts:
             raise instruction.wrong(f"{instruction.name}: from={reference} is no stage with files")
         return _image(reference, instruction)
 
-    def stages_needed_by(self, part: Part, triggers: Iterable[Instruction]) -> frozenset[int]:
-        """The stages whose files *part* takes, in its own instructions and in *triggers*."""
+    def stages_needed_by(self, part: Part, triggers: Iterable[Instruction] = ()) -> frozenset[int]:
+        """The stages whose files *part* takes, in its own instructions and in *triggers*.
+
+        Raises BuildError as ``find_source`` does.
+        """
         found = set()
         for instruction in (*triggers, *part.instructions):
             for reference in _sources(instruction):
