@@ -18,6 +18,7 @@ MAX_FILE_BYTES = 1 << 20
 MAX_LINE_BYTES = 65_535
 """As the Go parser: a longer line is refused, a joined one may be longer."""
 MAX_INSTRUCTIONS = 1000
+MAX_SENTENCE_CHARACTERS = 300
 
 # fmt: off
 INSTRUCTIONS = frozenset({
@@ -79,6 +80,10 @@ class Instruction:
         """The error that says where, and what is wrong with it."""
         return _wrong(self.file, self.line, sentence, remedy=remedy)
 
+    def told(self, sentence: str) -> str:
+        """*sentence* with where it applies, for a warning."""
+        return _told(self.file, self.line, sentence)
+
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Dockerfile:
@@ -121,7 +126,7 @@ def read_trigger(text: str, *, file: str, line: int) -> Instruction:
     if len(found) != 1 or "\0" in text:
         raise _wrong(file, line, f"ONBUILD of the base image is not one instruction: {text!r}")
     instruction = replace(found[0], line=line)
-    _check_trigger(instruction)
+    _check_trigger(instruction, instruction.name)
     return instruction
 
 
@@ -162,7 +167,7 @@ class _Lines:
         self._taken -= 1
 
     def warn(self, line: int, sentence: str) -> None:
-        self.warnings.append(f"{self.file}:{line}: {sentence}")
+        self.warnings.append(_told(self.file, line, sentence))
 
 
 def _check_bytes(text: bytes, name: str) -> None:
@@ -255,15 +260,15 @@ def _read_instruction(text: str, line: int, lines: _Lines, escape: str) -> Instr
     blank = Instruction(file=lines.file, line=line, name=word.upper(), text=text)
     _check_text(blank, text)
     if blank.name not in INSTRUCTIONS:
-        shown = word if len(word) <= 40 else f"{word[:40]}..."
         raise blank.wrong(
-            f"{shown} is no instruction", remedy=f"use one of {', '.join(sorted(INSTRUCTIONS))}"
+            f"{word[:40]} is no instruction",
+            remedy=f"use one of {', '.join(sorted(INSTRUCTIONS))}",
         )
     if blank.name == "ONBUILD":
         if not rest:
             raise blank.wrong("ONBUILD needs an instruction")
+        _check_trigger(blank, _split(rest)[0])
         trigger = _read_instruction(rest, line, lines, escape)
-        _check_trigger(trigger)
         return replace(blank, heredocs=trigger.heredocs, trigger=trigger)
     if blank.name in _WITH_DOCUMENTS:
         return _parse_with_documents(blank, rest, lines, escape)
@@ -286,9 +291,9 @@ def _check_text(instruction: Instruction, *texts: str) -> None:
         raise instruction.wrong(f"{instruction.name} has a NUL character")
 
 
-def _check_trigger(trigger: Instruction) -> None:
-    if trigger.name in _NEVER_TRIGGERS:
-        raise trigger.wrong(f"ONBUILD {trigger.name} is not allowed")
+def _check_trigger(instruction: Instruction, name: str) -> None:
+    if name.upper() in _NEVER_TRIGGERS:
+        raise instruction.wrong(f"ONBUILD {name.upper()} is not allowed")
 
 
 def _parse_with_documents(
@@ -346,4 +351,11 @@ def _read_body(blank: Instruction, end: str, lines: _Lines, *, chomp: bool) -> I
 
 
 def _wrong(file: str, line: int, sentence: str, *, remedy: str | None = None) -> BuildError:
-    return BuildError(f"{file}:{line}: {sentence}", remedy=remedy, line=line)
+    return BuildError(_told(file, line, sentence), remedy=remedy, line=line)
+
+
+def _told(file: str, line: int, sentence: str) -> str:
+    """One line of a bearable length: what a stranger wrote may stand in it."""
+    if len(sentence) > MAX_SENTENCE_CHARACTERS:
+        sentence = f"{sentence[:MAX_SENTENCE_CHARACTERS]}..."
+    return f"{file}:{line}: {sentence}"

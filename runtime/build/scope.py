@@ -60,7 +60,7 @@ class Build:
 
     def warn(self, instruction: Instruction, sentence: str) -> None:
         """Adds *sentence* with the line of *instruction*."""
-        self.warnings.append(f"{instruction.file}:{instruction.line}: {sentence}")
+        self.warnings.append(instruction.told(sentence))
 
 
 class Scope:

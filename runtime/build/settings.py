@@ -114,9 +114,11 @@ def _expose(scope: Scope, instruction: Instruction) -> None:
     for arg in instruction.args:
         for word in scope.expand_words(instruction, arg):
             try:
-                ports |= {port: {} for port in exposed_ports(word)}
+                found = list(exposed_ports(word))
             except ValueError as error:
                 raise instruction.wrong(f"EXPOSE {error}", remedy="write port/tcp") from None
+            scope.build.spend(instruction, len(found))
+            ports |= {port: {} for port in found}
             if ":" in word:
                 scope.build.warn(instruction, f"EXPOSE {word}: what stands before ':' is ignored")
     scope.add(instruction, "ExposedPorts", ports)

@@ -137,10 +137,12 @@ def test_any_bytes_are_a_file_or_an_error_with_a_line(text: bytes) -> None:
         (b"FROM a\nRUN <<E\nx\n", "F:2: RUN: the here-document 'E' does not end"),
         (b"FROM a\nONBUILD FROM b\n", "F:2: ONBUILD FROM is not allowed"),
         (b"FROM a\nONBUILD ONBUILD RUN b\n", "F:2: ONBUILD ONBUILD is not allowed"),
+        (b"FROM a\n" + b"ONBUILD " * 8000 + b"RUN b\n", "F:2: ONBUILD ONBUILD is not allowed"),
         (b"FROM a\nONBUILD FOO\n", "F:2: FOO is no instruction"),
         (b"FROM a\nONBUILD", "F:2: ONBUILD needs an instruction"),
         (b"FROM a\nENV A\n", "F:2: ENV: ENV must have two arguments"),
         (b"# escape=x\nFROM a\n", "F:1: 'x' is no escape character"),
+        (b"# escape=" + b"x" * 60_000, "F:1: 'xxx"),
         (b"USER a\n" * (MAX_INSTRUCTIONS + 1), "F:1001: there are more than 1000"),
         (b"# \xff only in a comment\n", "F:1: there is no instruction"),
     ],
@@ -149,6 +151,7 @@ def test_what_is_refused_is_named_with_its_line(text: bytes, sentence: str) -> N
     with pytest.raises(BuildError) as caught:
         read_dockerfile(text, name="F")
     assert caught.value.message.startswith(sentence)
+    assert len(caught.value.message) < 400
 
 
 def test_a_here_document_belongs_to_the_trigger_and_comes_back() -> None:
