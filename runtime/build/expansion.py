@@ -8,8 +8,6 @@ compare it with e2b-dockerfile-utils, a port of BuildKit's lexer.
 
 from collections.abc import Iterator, Mapping
 
-from e2b_dockerfile_utils import is_space
-
 from runtime.build.globs import Glob, GlobError, shell_glob
 
 MAX_VALUE_CHARACTERS = 1 << 16
@@ -18,6 +16,7 @@ MAX_DEPTH = 32
 MAX_WORK = 1 << 26
 
 _SPECIAL = "@*#?-$!0"
+_BLANKS = " \t\n\v\f\r\u0085\u00a0"
 
 
 class ExpansionError(ValueError):
@@ -72,7 +71,7 @@ def expand_words(
             words[-1].append(text)
             continue
         for character in text:
-            if is_space(character):
+            if character in _BLANKS:
                 words.append([])
             else:
                 words[-1].append(character)
