@@ -29,7 +29,7 @@ from runtime.build.scope import Build, Scope, read_config
 from runtime.build.settings import apply_setting, arguments, command, healthcheck
 from runtime.build.stages import Part, Parts, split_stages
 from runtime.build.transfers import plan_transfer
-from runtime.errors import BuildError
+from runtime.errors import BuildError, ImageError
 
 ConfigOf = Callable[[str, str | None], Mapping[str, Any] | None]
 
@@ -69,8 +69,9 @@ def plan_build(
     """The plan for the stage *target* (a name or a number; the last stage if None).
 
     *config_of* gives the config of an image by reference and platform, None if there is no such
-    image; it is asked for the bases of the stages that are needed. *labels* are added to the
-    result. *platform* is what is built for, this machine's if None. Raises BuildError.
+    image, or raises ImageError; it is asked for the bases of the stages that are needed. *labels*
+    are added to the result. *platform* is what is built for, this machine's if None.
+    Raises BuildError.
     """
     for instruction in dockerfile.instructions:
         _check(instruction)
@@ -82,7 +83,8 @@ def plan_build(
     wanted = parts.find_target(target, dockerfile.name)
     planner = _Planner(parts, build, config_of)
     stages = planner.plan(wanted, labels or {})
-    for name in sorted(build.build_args.keys() - build.used - build.proxies.keys()):
+    known = {*build.used, *build.proxies, "SOURCE_DATE_EPOCH"}
+    for name in sorted(build.build_args.keys() - known):
         build.warnings.append(f"{dockerfile.name}: no ARG asks for the build argument {name!r}")
     warnings = (*dockerfile.warnings, *build.warnings)
     return BuildPlan(stages=stages, target=len(stages) - 1, warnings=warnings)
@@ -220,7 +222,10 @@ class _Planner:
     def _read_image(
         self, image: FromImage, platform: str | None, start: Instruction
     ) -> tuple[dict[str, Any], tuple[Instruction, ...]]:
-        found = self._config_of(image.reference, platform)
+        try:
+            found = self._config_of(image.reference, platform)
+        except ImageError as error:
+            raise start.wrong(f"FROM: {error.message}", remedy=error.remedy) from None
         if found is None:
             raise start.wrong(
                 f"FROM: there is no image {image.reference!r}", remedy="pull it, or build it first"

@@ -104,11 +104,11 @@ class _Sources:
 
     def _pattern(self, source: str) -> str:
         """*source* from the root of its tree, clean; the ``/./`` of ``--parents`` stays."""
-        pivot, dot, rest = source.partition("/./") if self.parents else ("", "", source)
-        cleaned = [posixpath.normpath(part.lstrip("/") or ".") for part in (pivot, rest)]
+        parts = source.split("/./", maxsplit=1) if self.parents else [source]
+        cleaned = [posixpath.normpath(part.lstrip("/") or ".") for part in parts]
         if any(part.split("/")[0] == ".." for part in cleaned):
             raise self._wrong(f"{source[:80]!r} lies outside of what can be copied")
-        return f"{cleaned[0]}/./{cleaned[1]}" if dot else cleaned[1]
+        return "/./".join(cleaned)
 
     def _wrong(self, what: str, remedy: str | None = None) -> Exception:
         return self.instruction.wrong(f"{self.instruction.name}: {what}", remedy=remedy)

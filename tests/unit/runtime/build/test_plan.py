@@ -25,7 +25,7 @@ from runtime.build.model import (
 )
 from runtime.build.plan import plan_build
 from runtime.build.rendering import render_plan
-from runtime.errors import BuildError
+from runtime.errors import BuildError, ImageError
 
 BASE: Mapping[str, Any] = {"Env": ["PATH=/bin", "B=base"], "Cmd": ["sh"], "WorkingDir": "/w"}
 
@@ -269,7 +269,8 @@ def test_directories_are_made_for_the_user() -> None:
         ('["a b", "c d/"]', ("a b",), "/w/c d/"),
         ('"a b" $B/', ("a b",), "/w/base/"),
         ("*.[ch] /", ("*.[ch]",), "/"),
-        ("--parents x/./y/z /", ("x/./y/z",), "/"),
+        ("--parents /x/./y//z /", ("x/./y/z",), "/"),
+        ("--parents x/*/z ./y /", ("x/*/z", "y"), "/"),
     ],
 )
 def test_what_is_copied_where(words: str, patterns: tuple[str, ...], target: str) -> None:
@@ -473,6 +474,14 @@ def test_a_hostile_base_is_refused_at_its_from(config: Mapping[str, Any], what: 
         build("FROM a\nRUN x\n", config)
     assert caught.value.message.startswith("F:1: ")
     assert what in caught.value.message
+
+
+def test_what_the_store_refuses_is_told_at_its_from() -> None:
+    def config_of(reference: str, _platform: str | None) -> Mapping[str, Any]:
+        raise ImageError(f"{reference}: corrupt", remedy="pull it again")
+
+    with pytest.raises(BuildError, match="F:1: FROM: a: corrupt; pull it again"):
+        plan_build(read_dockerfile(b"FROM a", name="F"), config_of=config_of)
 
 
 def test_triggers_of_a_base_image_come_first_and_may_need_a_stage() -> None:
