@@ -16,6 +16,7 @@ LESS = "--blocks 1"
 SMALLER = {
     "./isoscope bench": "--blocks 1 --on host,container",
     "./isoscope bench boot --on container,vm --blocks 20 --seed 1": LESS,
+    "./isoscope bench boot --blocks 6 --json": LESS,
     "./isoscope bench boot --on host,container,vm,runc,crun,bwrap,podman,docker,qemu": LESS,
 }
 """What is added to a command that takes the minutes that it says."""
