@@ -76,15 +76,25 @@ def open_blob(folder: Path, digest: str, size_bytes: int | None) -> Iterator[Blo
         yield BlobReader(file, digest, size_bytes)
 
 
-def write_blob(folder: Path, scratch: Path, source: bytes | Reader, media_type: str) -> Descriptor:
+def write_blob(
+    folder: Path,
+    scratch: Path,
+    source: bytes | Reader,
+    media_type: str,
+    *,
+    expected: str | None = None,
+) -> Descriptor:
     """Store *source* in *folder* under its hash; it is there whole and durable, or not at all.
 
-    *scratch* lies on the same file system. What a killed process leaves there is the caller's to
-    clear. A blob that is there already is replaced: that heals one that has gone bad.
+    What does not have the digest *expected* is refused. *scratch* lies on the same file system;
+    what a killed process leaves there is the caller's to clear. A blob that is there already is
+    replaced: that heals one that has gone bad.
     """
     temporary = scratch / os.urandom(16).hex()
     try:
         digest, size_bytes = _spool(temporary, source)
+        if expected not in {None, f"sha256:{digest}"}:
+            raise ImageError(f"what came as {expected} hashes to sha256:{digest}")
         temporary.replace(folder / digest)
     finally:
         temporary.unlink(missing_ok=True)

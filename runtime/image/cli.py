@@ -1,4 +1,4 @@
-"""``isoscope image``: make, list, inspect and remove images."""
+"""``isoscope image``: make, list, inspect, move and remove images."""
 
 import argparse
 import json
@@ -10,6 +10,7 @@ from runtime.commandline import Parser
 from runtime.fault import printable
 from runtime.image.bootstrap import bootstrap_busybox
 from runtime.image.manifest import Image
+from runtime.image.registry.cli import add_image_verbs
 from runtime.image.store import Store
 
 
@@ -25,7 +26,9 @@ def main(argv: Sequence[str]) -> int:
 
 def image_parser() -> Parser:
     """All the verbs of ``isoscope image``."""
-    parser = Parser(prog="isoscope image", description="Make, list, inspect and remove images.")
+    parser = Parser(
+        prog="isoscope image", description="Make, list, inspect, move and remove images."
+    )
     verbs = parser.add_subparsers(required=True, metavar="VERB")
 
     bootstrap = verbs.add_parser("bootstrap", help="make an image without a registry")
@@ -45,6 +48,8 @@ def image_parser() -> Parser:
     remove = verbs.add_parser("rm", help="remove names, and the images that lose their last")
     remove.add_argument("names", metavar="IMAGE", nargs="+")
     remove.set_defaults(verb=_remove)
+
+    add_image_verbs(verbs)
     return parser
 
 

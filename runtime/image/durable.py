@@ -7,7 +7,7 @@ from contextlib import contextmanager
 from pathlib import Path
 
 
-def write_whole(path: Path, data: bytes) -> None:
+def write_whole(path: Path, data: bytes, *, mode: int = 0o644) -> None:
     """Replace *path* by *data*: after a crash it holds the old bytes or the new, never a mixture.
 
     The caller holds the lock that guards *path*: the temporary name beside it is always the same,
@@ -15,7 +15,7 @@ def write_whole(path: Path, data: bytes) -> None:
     """
     fresh = path.with_name(f".{path.name}.new")
     flags = os.O_WRONLY | os.O_CREAT | os.O_TRUNC | os.O_NOFOLLOW
-    with open(os.open(fresh, flags, 0o644), "wb") as file:  # noqa: PTH123 - wraps a descriptor
+    with open(os.open(fresh, flags, mode), "wb") as file:  # noqa: PTH123 - wraps a descriptor
         file.write(data)
         file.flush()
         os.fsync(file.fileno())

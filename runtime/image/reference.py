@@ -15,6 +15,7 @@ _LABEL = r"(?:[a-zA-Z0-9]|[a-zA-Z0-9][a-zA-Z0-9-]*[a-zA-Z0-9])"
 _REGISTRY = re.compile(rf"(?:{_LABEL}(?:\.{_LABEL})*|\[[0-9a-fA-F:]+\])(?::[0-9]{{1,5}})?")
 _PATH = re.compile(r"[a-z0-9]+(?:(?:\.|_|__|-+)[a-z0-9]+)*")
 _TAG = re.compile(r"[A-Za-z0-9_][A-Za-z0-9_.-]{0,127}")
+_DOCKER_HUB = frozenset({"docker.io", "index.docker.io"})
 _HEX_ID = re.compile(r"[0-9a-f]{64}")
 
 
@@ -54,7 +55,7 @@ def parse_reference(text: str) -> Reference:
     name, tag = _split_tag(rest)
     if tag is not None and not _TAG.fullmatch(tag):
         raise _wrong(text, f"the tag {tag!r} is not 1 to 128 letters, digits, '_', '.' and '-'")
-    registry, repository = _split_registry(name)
+    registry, repository = _familiar(*_split_registry(name))
     _check_name(text, registry, repository)
     if tag is None and not at:
         tag = "latest"
@@ -75,6 +76,14 @@ def _split_registry(name: str) -> tuple[str | None, str]:
     if slash and (first == "localhost" or set(".:[") & set(first) or first.lower() != first):
         return first, rest
     return None, name
+
+
+def _familiar(registry: str | None, repository: str) -> tuple[str | None, str]:
+    """What everybody types in short has one spelling: the short one."""
+    if registry not in _DOCKER_HUB:
+        return registry, repository
+    official = repository.removeprefix("library/")
+    return None, repository if "/" in official else official
 
 
 def _check_name(text: str, registry: str | None, repository: str) -> None:

@@ -86,11 +86,18 @@ class Store:
             yield
 
     def write_blob(
-        self, source: bytes | Reader, media_type: str = "application/octet-stream"
+        self,
+        source: bytes | Reader,
+        media_type: str = "application/octet-stream",
+        *,
+        expected: str | None = None,
     ) -> Descriptor:
-        """Store *source* durably; the descriptor that names it. Raises ImageError."""
+        """Store *source* durably; the descriptor that names it.
+
+        Raises ImageError, also if *source* does not have the digest *expected*.
+        """
         with self.writing(), self._told():
-            return write_blob(self._blobs, self._ingest, source, media_type)
+            return write_blob(self._blobs, self._ingest, source, media_type, expected=expected)
 
     def tag(self, digest: str, reference: str) -> Image:
         """Let *reference* name the image whose manifest is the blob *digest*.

@@ -1,0 +1,266 @@
+"""``isoscope image pull|push|copy|tags|login|logout`` and ``isoscope registry serve``.
+
+What a verb needs is imported when it runs: listing images must not wait for an HTTP client.
+"""
+
+import argparse
+import dataclasses
+import json
+import sys
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from runtime.image.reference import parse_reference
+from runtime.image.registry.errors import RegistryError
+from runtime.image.store import Store
+
+if TYPE_CHECKING:
+    from runtime.image.registry.access import Access
+    from runtime.image.registry.choice import Platform
+
+Verbs = Any  # argparse names its type of subparsers with an underscore
+MAX_PASSWORD_BYTES = 64 << 10
+
+
+def add_image_verbs(verbs: Verbs) -> None:
+    """Add to ``isoscope image`` what it does with registries."""
+    pull = verbs.add_parser("pull", help="get an image from a registry")
+    pull.add_argument("name", metavar="IMAGE")
+    _add_options(pull, moves=True)
+    pull.set_defaults(verb=_pull)
+
+    push = verbs.add_parser("push", help="send an image to a registry")
+    push.add_argument("name", metavar="IMAGE")
+    push.add_argument("target", metavar="NAME", nargs="?", help="its name there, if not the same")
+    _add_options(push, moves=True, platform=False)
+    push.set_defaults(verb=_push)
+
+    copy = verbs.add_parser("copy", help="copy from registry to registry, all platforms")
+    copy.add_argument("source", metavar="FROM")
+    copy.add_argument("target", metavar="TO")
+    copy.add_argument("--referrers", action="store_true", help="signatures and such come too")
+    _add_options(copy, moves=True)
+    copy.set_defaults(verb=_copy)
+
+    tags = verbs.add_parser("tags", help="list the tags in a registry, or what refers to a digest")
+    tags.add_argument("name", metavar="NAME", help="without a tag; with a digest for --referrers")
+    tags.add_argument("--referrers", action="store_true", help="list what refers to NAME@DIGEST")
+    _add_options(tags, moves=False)
+    tags.set_defaults(verb=_tags)
+
+    login = verbs.add_parser("login", help="remember who you are at a registry")
+    login.add_argument("registry", metavar="REGISTRY", nargs="?", default="docker.io")
+    login.add_argument("-u", "--username", metavar="USER")
+    login.add_argument("--password-stdin", action="store_true", help="read it from standard input")
+    _add_options(login, moves=False)
+    login.set_defaults(verb=_login)
+
+    logout = verbs.add_parser("logout", help="forget who you are at a registry")
+    logout.add_argument("registry", metavar="REGISTRY", nargs="?", default="docker.io")
+    logout.set_defaults(verb=_logout)
+
+
+def _add_options(parser: argparse.ArgumentParser, *, moves: bool, platform: bool = True) -> None:
+    add = parser.add_argument
+    add("--ca", type=Path, metavar="FILE", help="certificates to trust as well, in PEM text")
+    add("--plain-http", action="store_true", help="no TLS; on loopback that is tried anyway")
+    add("--json", action="store_true", help="print JSON")
+    if moves:
+        add("-q", "--quiet", action="store_true", help="print the digest only, no progress")
+        if platform:
+            add("--platform", metavar="OS/ARCH", help="not this machine's, such as linux/arm64")
+
+
+def _pull(store: Store, arguments: argparse.Namespace) -> int:
+    from runtime.image.registry.choice import this_platform  # noqa: PLC0415
+    from runtime.image.registry.progress import watcher  # noqa: PLC0415
+    from runtime.image.registry.pull import pull  # noqa: PLC0415
+
+    reference = parse_reference(arguments.name)
+    access, platform = _access(arguments), _platform(arguments)
+    with watcher(quiet=arguments.quiet or arguments.json) as watching:
+        done = pull(store, reference, access, platform=platform, watcher=watching)
+    if platform is None and not this_platform().suits(done.platform):
+        _warn(f"the image is for {done.platform}, which this machine cannot run")
+    report = {
+        "reference": done.name,
+        "digest": done.image.digest,
+        "source": done.source,
+        "platform": str(done.platform),
+        "size_bytes": done.image.size_bytes,
+        "downloaded_bytes": done.downloaded_bytes,
+    }
+    sentence = (
+        f"pulled {done.name} from {done.source}, {_megabytes(done.downloaded_bytes)} fetched"
+    )
+    _report(arguments, report, sentence)
+    return 0
+
+
+def _push(store: Store, arguments: argparse.Namespace) -> int:
+    from runtime.image.registry.progress import watcher  # noqa: PLC0415
+    from runtime.image.registry.push import push  # noqa: PLC0415
+
+    target = parse_reference(arguments.target or arguments.name)
+    access = _access(arguments)
+    with watcher(quiet=arguments.quiet or arguments.json) as watching:
+        done = push(store, arguments.name, target, access, watcher=watching)
+    report = {
+        "reference": done.name,
+        "digest": done.digest,
+        "uploaded_bytes": done.uploaded_bytes,
+        "blobs": {
+            "uploaded": done.uploaded,
+            "mounted": done.mounted,
+            "existing": done.existing,
+        },
+    }
+    sentence = (
+        f"pushed {done.name}, {_megabytes(done.uploaded_bytes)} sent; blobs: {done.uploaded} sent,"
+        f" {done.mounted} linked there, {done.existing} there before"
+    )
+    _report(arguments, report, sentence)
+    return 0
+
+
+def _copy(_: Store, arguments: argparse.Namespace) -> int:
+    from runtime.image.registry.copying import copy  # noqa: PLC0415
+    from runtime.image.registry.progress import watcher  # noqa: PLC0415
+
+    source, target = parse_reference(arguments.source), parse_reference(arguments.target)
+    access = _access(arguments)
+    with watcher(quiet=arguments.quiet or arguments.json) as watching:
+        done = copy(
+            source,
+            target,
+            access,
+            platform=_platform(arguments),
+            referrers=arguments.referrers,
+            watcher=watching,
+        )
+    report = {
+        "reference": done.name,
+        "digest": done.digest,
+        "manifests": done.manifests,
+        "moved_bytes": done.moved_bytes,
+    }
+    sentence = (
+        f"copied {source} to {done.name}, {done.manifests} manifests,"
+        f" {_megabytes(done.moved_bytes)} moved"
+    )
+    _report(arguments, report, sentence)
+    return 0
+
+
+def _tags(_: Store, arguments: argparse.Namespace) -> int:
+    from runtime.image.cli import printable  # noqa: PLC0415 - it imports us
+    from runtime.image.registry.access import Session  # noqa: PLC0415
+
+    reference = parse_reference(arguments.name)
+    if arguments.referrers and reference.digest is None:
+        raise RegistryError(f"{arguments.name!r} has no digest", remedy="write NAME@sha256:HEX")
+    access = _access(arguments)
+    with Session(access) as session:
+        repository = session.repository(access.settings.place(reference))
+        if arguments.referrers and reference.digest is not None:
+            found = repository.referrers(reference.digest)
+            listed: list[Any] = [descriptor.to_json() for descriptor in found]
+            lines = [f"{each['digest']}  {each['mediaType']}" for each in listed]
+        else:
+            listed = lines = list(repository.tags())
+    if arguments.json:
+        _say(json.dumps(listed, indent=2))
+    else:
+        for line in lines:
+            _say(printable(line))
+    return 0
+
+
+def _login(_: Store, arguments: argparse.Namespace) -> int:
+    from runtime.image.registry.access import Session  # noqa: PLC0415
+    from runtime.image.registry.credentials import Credential, Credentials, Only  # noqa: PLC0415
+    from runtime.image.registry.places import Place, parse_registry  # noqa: PLC0415
+
+    registry = parse_registry(arguments.registry)
+    user, password = _asked_login(arguments)
+    credential = Credential(user=user, password=password)
+    access = dataclasses.replace(_access(arguments), credentials=Only(credential))
+    place = Place(registry=registry, repository="", bases=access.settings.bases(registry))
+    with Session(access) as session:
+        session.endpoint(place).check_login()
+    credentials = Credentials()
+    helper = credentials.save(registry, credential)
+    if helper is None:
+        _warn(f"the password is kept as plain text in {credentials.path}, which only you can read")
+    report = {"registry": registry, "user": user, "helper": helper}
+    _report(arguments, report, f"logged in at {registry}")
+    return 0
+
+
+def _logout(_: Store, arguments: argparse.Namespace) -> int:
+    from runtime.image.registry.credentials import Credentials  # noqa: PLC0415
+    from runtime.image.registry.places import parse_registry  # noqa: PLC0415
+
+    registry = parse_registry(arguments.registry)
+    known = Credentials().forget(registry)
+    _say(f"logged out of {registry}" if known else f"there was no login for {registry}")
+    return 0
+
+
+def _access(arguments: argparse.Namespace) -> "Access":
+    from runtime.image.registry.access import Access  # noqa: PLC0415
+    from runtime.image.registry.places import read_settings  # noqa: PLC0415
+
+    settings = read_settings(plain_http=arguments.plain_http)
+    return Access(settings=settings, authorities=arguments.ca)
+
+
+def _platform(arguments: argparse.Namespace) -> "Platform | None":
+    from runtime.image.registry.choice import parse_platform  # noqa: PLC0415
+
+    return None if arguments.platform is None else parse_platform(arguments.platform)
+
+
+def _asked_login(arguments: argparse.Namespace) -> tuple[str, str]:
+    """User and password, from the options or the terminal. Raises RegistryError."""
+    import getpass  # noqa: PLC0415
+
+    terminal = sys.stdin is not None and sys.stdin.isatty()
+    user = arguments.username
+    if user is None and terminal and not arguments.password_stdin:
+        user = input("user: ")
+    if not user:
+        raise RegistryError("there is nobody to log in", remedy="give --username")
+    if arguments.password_stdin:
+        password = sys.stdin.read(MAX_PASSWORD_BYTES).rstrip("\r\n")
+    elif terminal:
+        password = getpass.getpass("password: ")
+    else:
+        raise RegistryError("there is no terminal to ask on", remedy="use --password-stdin")
+    if not password or ":" in user:
+        what = "the password is empty" if not password else "a user's name has no ':'"
+        raise RegistryError(what)
+    return user, password
+
+
+def _report(arguments: argparse.Namespace, report: dict[str, Any], sentence: str) -> None:
+    if arguments.json:
+        _say(json.dumps(report, indent=2))
+    elif getattr(arguments, "quiet", False):
+        _say(report["digest"])
+    else:
+        _say(sentence)
+        if "digest" in report:
+            _say(report["digest"])
+
+
+def _megabytes(size_bytes: int) -> str:
+    return f"{size_bytes / 1e6:.2f} MB"
+
+
+def _say(line: str) -> None:
+    sys.stdout.write(f"{line}\n")
+
+
+def _warn(sentence: str) -> None:
+    sys.stderr.write(f"isoscope: {sentence}\n")

@@ -1,0 +1,342 @@
+"""HTTP/1.1 to strangers: connections kept for the next request, every wait and size bounded.
+
+Requests are written here and answers are read by ``http.client.HTTPResponse``: its connection
+class knows only a silence timeout, which a peer that drips one byte at a time never meets.
+Source: RFC 9110 and 9112.
+"""
+
+import http.client
+import io
+import re
+import socket
+import threading
+import time
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager, suppress
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Self
+
+from runtime.image.blob import Reader
+from runtime.image.registry.errors import InterruptedTransferError, RegistryError, TransientError
+from runtime.image.registry.patience import Patience
+from runtime.image.registry.trust import Trust
+from runtime.image.registry.url import Url
+
+if TYPE_CHECKING:
+    from _typeshed import WriteableBuffer
+
+CHUNK_BYTES = 128 << 10
+MAX_IDLE = 8
+"""Connections kept open for later, to all hosts together."""
+
+_AGENT = "isoscope"
+_DRAIN_BYTES = 64 << 10
+_FIELD = re.compile(r"[\t -~]*")
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Body:
+    """What a request carries: *source* gives exactly *size_bytes*."""
+
+    source: bytes | Reader
+    size_bytes: int
+
+
+class Reply:
+    """The answer to one request; its body is read once, in order, while the block is open."""
+
+    def __init__(self, line: "_Line", response: http.client.HTTPResponse, url: Url) -> None:
+        self._line = line
+        self._response = response
+        self.url = url
+        self.status = response.status
+
+    def header(self, name: str) -> str | None:
+        """The header *name*; several of them joined by commas."""
+        return self._response.getheader(name)
+
+    @property
+    def size_bytes(self) -> int | None:
+        """How long the body says it is, or None if it does not say."""
+        text = self.header("Content-Length") or ""
+        return int(text) if text.isascii() and text.isdigit() and len(text) < 20 else None
+
+    def read(self, size: int) -> bytes:
+        """At most *size* bytes of the body; none at its end. Raises TransientError."""
+        with self._line.told():
+            self._line.give_time()
+            return self._response.read(min(size, CHUNK_BYTES))
+
+    def document(self, limit_bytes: int) -> bytes:
+        """The whole body, which may have *limit_bytes*. Raises RegistryError."""
+        parts, seen_bytes = [], 0
+        while chunk := self.read(limit_bytes + 1 - seen_bytes):
+            parts.append(chunk)
+            seen_bytes += len(chunk)
+            if seen_bytes > limit_bytes:
+                raise RegistryError(
+                    f"{self.url.authority} answers with more than {limit_bytes} bytes"
+                )
+        if self.size_bytes not in {None, seen_bytes} and self._response.status != 304:
+            raise TransientError(f"the answer of {self.url.authority} was cut off")
+        return b"".join(parts)
+
+    def release(self) -> bool:
+        """Read off a short rest of the body; whether the connection can serve once more."""
+        with suppress(TransientError, InterruptedTransferError):
+            left = _DRAIN_BYTES
+            while left > 0 and not self._response.isclosed():
+                chunk = self.read(left)
+                left -= len(chunk)
+                if not chunk:
+                    break
+            return self._response.isclosed() and not self._response.will_close
+        return False
+
+
+class Wire:
+    """The connections of one command. Threads may share it; ``close`` calls their work off."""
+
+    def __init__(self, trust: Trust, patience: Patience) -> None:
+        self.patience = patience
+        self.called_off = threading.Event()
+        self._trust = trust
+        self._guard = threading.Lock()
+        self._idle: list[_Line] = []
+        self._busy: set[_Line] = set()
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.close()
+
+    def close(self) -> None:
+        """End every connection; who is reading or waiting gets InterruptedTransferError."""
+        with self._guard:
+            self.called_off.set()
+            for line in self._busy:
+                line.cut()
+            while self._idle:
+                self._idle.pop().close()
+
+    @contextmanager
+    def request(
+        self, method: str, url: Url, headers: Mapping[str, str], body: Body | None = None
+    ) -> Iterator[Reply]:
+        """Send one request; the reply, whatever its status. Raises TransientError."""
+        line = self._take(url)
+        reusable = False
+        try:
+            reply = line.exchange(method, url, headers, body)
+            yield reply
+            reusable = reply.release()
+        finally:
+            self._give_back(line, reusable=reusable)
+
+    def _take(self, url: Url) -> "_Line":
+        with self._guard:
+            for line in reversed(self._idle):
+                if line.origin == url.origin:
+                    self._idle.remove(line)
+                    self._busy.add(line)
+                    line.used_before = True
+                    return line
+        line = _Line(url, self.patience, self.called_off)
+        with self._guard:
+            self._busy.add(line)
+        try:
+            line.connect(self._trust)
+        except BaseException:
+            self._give_back(line, reusable=False)
+            raise
+        return line
+
+    def _give_back(self, line: "_Line", *, reusable: bool) -> None:
+        with self._guard:
+            self._busy.discard(line)
+            if reusable and not self.called_off.is_set():
+                self._idle.append(line)
+                line = self._idle.pop(0) if len(self._idle) > MAX_IDLE else line
+                if line in self._idle:
+                    return
+        line.close()
+
+
+class _Line:
+    """One connection."""
+
+    def __init__(self, url: Url, patience: Patience, called_off: threading.Event) -> None:
+        self.origin = url.origin
+        self.used_before = False
+        self._url = url
+        self._patience = patience
+        self._called_off = called_off
+        self._until_ns = 0
+        self._socket: socket.socket | None = None
+
+    def connect(self, trust: Trust) -> None:
+        """Reach the host, by whichever of its addresses answers. Raises RegistryError."""
+        with self.told():
+            self._socket = self._connected()
+        if self._url.scheme == "https":
+            with trust.told(self._url), self.told():
+                self._socket = trust.secured(self._socket, self._url)
+
+    def exchange(
+        self, method: str, url: Url, headers: Mapping[str, str], body: Body | None
+    ) -> Reply:
+        """Send a request and read the head of its answer."""
+        response = http.client.HTTPResponse(self, method=method)  # type: ignore[arg-type]
+        with self.told():
+            broken = self._send(_head(method, url, headers, body), body)
+            self.give_time()
+            try:
+                response.begin()
+            except (OSError, http.client.HTTPException, ValueError):
+                raise broken or TransientError(
+                    f"{url.authority} ended the connection without an answer",
+                    at_once=self.used_before,
+                ) from None
+        self.used_before = False
+        if broken is not None:
+            response.will_close = True
+        return Reply(self, response, url)
+
+    def give_time(self) -> None:
+        """From now on the peer has ``silence_s`` for what is read next."""
+        self._until_ns = time.monotonic_ns() + round(self._patience.silence_s * 1e9)
+
+    def makefile(self, _mode: str) -> io.BufferedReader:
+        """What HTTPResponse reads from; closing it leaves the connection open."""
+        return io.BufferedReader(_Incoming(self), CHUNK_BYTES)
+
+    def receive_into(self, buffer: "WriteableBuffer") -> int:
+        """recv(2) that ends when the peer's time is over. Raises OSError."""
+        left_s = (self._until_ns - time.monotonic_ns()) / 1e9
+        if left_s <= 0 or self._socket is None:
+            raise TimeoutError
+        self._socket.settimeout(left_s)
+        return self._socket.recv_into(buffer)
+
+    def cut(self) -> None:
+        """End what is going on, from another thread."""
+        if self._socket is not None:
+            with suppress(OSError):
+                self._socket.shutdown(socket.SHUT_RDWR)
+
+    def close(self) -> None:
+        """Give the descriptor back."""
+        if self._socket is not None:
+            self._socket.close()
+
+    @contextmanager
+    def told(self) -> Iterator[None]:
+        """Turn what breaks into a TransientError that names the host."""
+        try:
+            yield
+        except (OSError, http.client.HTTPException, ValueError) as error:
+            if self._called_off.is_set():
+                raise InterruptedTransferError from error
+            raise TransientError(
+                f"{self._url.authority}: {_why(error, self._patience)}"
+            ) from error
+
+    def _connected(self) -> socket.socket:
+        last: OSError = OSError("it has no address")
+        found = socket.getaddrinfo(self._url.host, self._url.port, type=socket.SOCK_STREAM)
+        for family, kind, protocol, _, address in found:
+            candidate = socket.socket(family, kind, protocol)
+            self._socket = candidate  # so that it can be cut while it connects
+            try:
+                candidate.settimeout(self._patience.connect_s)
+                candidate.connect(address)
+                candidate.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
+            except OSError as error:
+                candidate.close()
+                last = error
+                if self._called_off.is_set():
+                    break
+            else:
+                return candidate
+        raise last
+
+    def _send(self, head: bytes, body: Body | None) -> TransientError | None:
+        """Send all; if the peer stops listening, what to say unless it has answered already."""
+        if self._socket is None:
+            raise TimeoutError
+        chunks = _chunks(body)
+        try:
+            self._socket.settimeout(self._patience.silence_s)
+            self._socket.sendall(head)
+            while chunk := next(chunks, b""):
+                self._socket.settimeout(self._patience.silence_s)
+                self._socket.sendall(chunk)
+        except TimeoutError:
+            raise
+        except OSError as error:
+            if self._called_off.is_set():
+                raise InterruptedTransferError from error
+            said = f"{self._url.authority}: {_why(error, self._patience)}"
+            return TransientError(said, at_once=self.used_before)
+        return None
+
+
+class _Incoming(io.RawIOBase):
+    """The bytes that come in over a line."""
+
+    def __init__(self, line: _Line) -> None:
+        self._line = line
+
+    def readable(self) -> bool:
+        return True
+
+    def readinto(self, buffer: "WriteableBuffer", /) -> int:
+        return self._line.receive_into(buffer)
+
+
+def _head(method: str, url: Url, headers: Mapping[str, str], body: Body | None) -> bytes:
+    fields = {
+        "Host": url.authority,
+        "User-Agent": _AGENT,
+        "Accept-Encoding": "identity",  # digests count the bytes as they are stored
+        **headers,
+    }
+    if body is not None or method in {"POST", "PUT", "PATCH"}:
+        fields["Content-Length"] = str(0 if body is None else body.size_bytes)
+    lines = [f"{method} {url.target} HTTP/1.1"]
+    for name, value in fields.items():
+        if not _FIELD.fullmatch(value):
+            raise RegistryError(f"a value for the header {name} holds what no header may hold")
+        lines.append(f"{name}: {value}")
+    return "\r\n".join([*lines, "", ""]).encode("ascii")
+
+
+def _chunks(body: Body | None) -> Iterator[bytes]:
+    """Exactly as many bytes as were announced: a source that is shorter or longer is an error."""
+    if body is None:
+        return
+    if isinstance(body.source, bytes):
+        yield body.source
+        return
+    left = body.size_bytes
+    while left:
+        chunk = body.source.read(min(left, CHUNK_BYTES))
+        if not chunk:
+            raise RegistryError("what is to be sent is shorter than it says")
+        left -= len(chunk)
+        if not left and body.source.read(1):  # reading on also lets a source check its hash
+            raise RegistryError("what is to be sent is longer than it says")
+        yield chunk
+
+
+def _why(error: Exception, patience: Patience) -> str:
+    if isinstance(error, TimeoutError):
+        return f"no answer within {patience.silence_s:g} s"
+    if isinstance(error, socket.gaierror):
+        return "there is no such host"
+    if isinstance(error, OSError):
+        return (error.strerror or str(error) or type(error).__name__).lower()
+    if isinstance(error, http.client.IncompleteRead):
+        return "the answer was cut off"
+    return "it does not speak HTTP"
