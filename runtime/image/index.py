@@ -67,13 +67,24 @@ def tagged(entries: Sequence[Entry], descriptor: Descriptor, reference: str) -> 
     return tuple(kept)
 
 
-def without(entries: Sequence[Entry], name: str) -> tuple[Entry, ...]:
-    """*entries* after the removal of *name*: one name if it is one, else the whole manifest."""
-    reference = _reference_in(entries, name)
-    if reference is not None:
-        return tuple(entry for entry in entries if entry.reference != reference)
-    digest = find(entries, name).digest
-    return tuple(entry for entry in entries if entry.descriptor.digest != digest)
+def listed(entries: Sequence[Entry], descriptor: Descriptor) -> tuple[Entry, ...]:
+    """*entries* with *descriptor* among them, without a name if it has none yet."""
+    if descriptor.digest in {entry.descriptor.digest for entry in entries}:
+        return tuple(entries)
+    return (*entries, Entry(descriptor=descriptor, reference=None))
+
+
+def without(entries: Sequence[Entry], *names: str) -> tuple[Entry, ...]:
+    """*entries* after the removal of each of *names*: one name if it is one, else the manifest."""
+    dropped = {entry for name in names for entry in _meant(entries, name)}
+    return tuple(entry for entry in entries if entry not in dropped)
+
+
+def gone(before: Sequence[Entry], after: Sequence[Entry]) -> tuple[str, ...]:
+    """The digests of the manifests that are in *before* only, in its order."""
+    left = {entry.descriptor.digest for entry in after}
+    digests = (entry.descriptor.digest for entry in before)
+    return tuple(dict.fromkeys(digest for digest in digests if digest not in left))
 
 
 def find(entries: Sequence[Entry], name: str) -> Descriptor:
@@ -92,7 +103,8 @@ def find(entries: Sequence[Entry], name: str) -> Descriptor:
     if not found:
         raise ImageError(
             f"no image named {name!r}",
-            remedy="see 'isoscope image ls', or make one with 'isoscope image bootstrap busybox'",
+            remedy="see 'isoscope image ls'; 'isoscope image pull' and 'isoscope image bootstrap"
+            " busybox|debian' get one",
         )
     return next(iter(found.values()))
 
@@ -101,6 +113,14 @@ def references_of(entries: Sequence[Entry], digest: str) -> tuple[str, ...]:
     """The names of the manifest *digest*, sorted."""
     names = (entry.reference for entry in entries if entry.descriptor.digest == digest)
     return tuple(sorted(name for name in names if name is not None))
+
+
+def _meant(entries: Sequence[Entry], name: str) -> list[Entry]:
+    reference = _reference_in(entries, name)
+    if reference is not None:
+        return [entry for entry in entries if entry.reference == reference]
+    digest = find(entries, name).digest
+    return [entry for entry in entries if entry.descriptor.digest == digest]
 
 
 def _reference_in(entries: Sequence[Entry], name: str) -> str | None:

@@ -10,8 +10,9 @@ A blob that is written is no garbage until its writer has left ``writing``: only
 removal see that nothing refers to it. Lock order: ``blobs.lock``, then ``index.lock``.
 """
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import AbstractContextManager, ExitStack, contextmanager
+from dataclasses import dataclass
 from pathlib import Path
 
 from runtime.errors import ImageError
@@ -30,6 +31,15 @@ from runtime.image.manifest import (
 )
 from runtime.image.reference import is_digest, parse_reference
 from runtime.image.rootfs import remove_rootfs
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Pruned:
+    """The digests of the images and of the blobs that went, and what the blobs occupied."""
+
+    images: tuple[str, ...]
+    blobs: tuple[str, ...]
+    blob_bytes: int
 
 
 class Store:
@@ -108,35 +118,57 @@ class Store:
         name = parse_reference(reference)
         if name.digest not in {None, digest}:
             raise ImageError(f"{reference!r} names another digest than {digest}")
-        with self.writing():
-            raw = self.read_blob(digest)
-            manifest = Manifest.from_json(raw, digest)
-            self._require_layers(manifest)
-            descriptor = Descriptor(
-                media_type=manifest.media_type, digest=digest, size_bytes=len(raw)
-            )
-            with self._told(), locked(self.root / "index.lock"):
-                entries = index.tagged(self._entries(), descriptor, str(name))
-                image = self._load(entries, descriptor)
-                self._write_entries(entries)
-        return image
+        return self._enter(digest, str(name))
 
-    def remove(self, name: str) -> tuple[str, ...]:
-        """Drop *name*; delete what nothing needs any more; the digests of the blobs deleted.
+    def keep(self, digest: str) -> Image:
+        """Make the image whose manifest is the blob *digest* one of the store's, without a name.
+
+        One that has names keeps them. Raises ImageError as ``tag`` does.
+        """
+        return self._enter(digest, None)
+
+    def remove(self, *names: str, guard: Callable[[str], None] | None = None) -> tuple[str, ...]:
+        """Drop all *names* or none; delete what nothing needs any more; the blobs deleted.
 
         A reference is one name of an image, which goes with its last name; a digest is the image
-        with all its names. Unpacked trees of an image that goes are deleted too. Raises
-        ImageError if there is no such image, or if a corrupt one forbids to say what is needed.
+        with all its names. Unpacked trees of an image that goes are deleted too. *guard* is asked
+        for each image that would go, and raises to prevent it. Raises ImageError if there is no
+        such image, or if a corrupt one forbids to say what is needed.
         """
-        index.find(self._entries(), name)  # an unknown name must not create the store
+
+        def rest(entries: tuple[index.Entry, ...]) -> tuple[index.Entry, ...]:
+            after = index.without(entries, *names)
+            for digest in index.gone(entries, after):
+                if guard is not None:
+                    guard(digest)
+            return after
+
+        rest(self._entries())  # an unknown name must not create the store
+        return self._reduce(rest).blobs
+
+    def prune(
+        self, keep: Callable[[str, tuple[str, ...]], bool], *, dry_run: bool = False
+    ) -> Pruned:
+        """Drop each image that *keep*, asked with digest and names, denies; then unneeded blobs.
+
+        With *dry_run* nothing is changed: the answer is what would go. Raises ImageError.
+        """
+
+        def rest(entries: tuple[index.Entry, ...]) -> tuple[index.Entry, ...]:
+            wanted = {
+                digest: keep(digest, index.references_of(entries, digest))
+                for digest in {entry.descriptor.digest for entry in entries}
+            }
+            return tuple(entry for entry in entries if wanted[entry.descriptor.digest])
+
+        if not (self.root / "index.json").exists():
+            return Pruned(images=(), blobs=(), blob_bytes=0)
+        if not dry_run:
+            return self._reduce(rest)
         with self._told(), locked(self.root / "index.lock"):
             before = self._entries()
-            after = index.without(before, name)
-            self._write_entries(after)
-        kept = {entry.descriptor.digest for entry in after}
-        for digest in {entry.descriptor.digest for entry in before} - kept:
-            remove_rootfs(digest)
-        return self._sweep()
+            after = rest(before)
+            return self._pruned(index.gone(before, after), self._unneeded(after))
 
     # Inside
 
@@ -147,6 +179,24 @@ class Store:
     @property
     def _ingest(self) -> Path:
         return self.root / "ingest"
+
+    def _enter(self, digest: str, reference: str | None) -> Image:
+        with self.writing():
+            raw = self.read_blob(digest)
+            manifest = Manifest.from_json(raw, digest)
+            self._require_layers(manifest)
+            descriptor = Descriptor(
+                media_type=manifest.media_type, digest=digest, size_bytes=len(raw)
+            )
+            with self._told(), locked(self.root / "index.lock"):
+                entries = self._entries()
+                if reference is None:
+                    entries = index.listed(entries, descriptor)
+                else:
+                    entries = index.tagged(entries, descriptor, reference)
+                image = self._load(entries, descriptor)
+                self._write_entries(entries)
+        return image
 
     def _entries(self) -> tuple[index.Entry, ...]:
         try:
@@ -214,22 +264,44 @@ class Store:
             write_whole(self.root / "oci-layout", b'{"imageLayoutVersion":"1.0.0"}')
             self._write_entries(())
 
-    def _sweep(self) -> tuple[str, ...]:
+    def _reduce(
+        self, rest: Callable[[tuple[index.Entry, ...]], tuple[index.Entry, ...]]
+    ) -> Pruned:
+        """Make the index what *rest* leaves of it; delete the trees and blobs that go with it."""
+        with self._told(), locked(self.root / "index.lock"):
+            before = self._entries()
+            after = rest(before)
+            self._write_entries(after)
+        gone = index.gone(before, after)
+        for digest in gone:
+            remove_rootfs(digest)
         blobs, names = self.root / "blobs.lock", self.root / "index.lock"
         with self._told(), locked(blobs), locked(names):
-            needed = self._needed()
-            doomed = [
-                path
-                for path in self._blobs.iterdir()
-                if is_digest(f"sha256:{path.name}") and f"sha256:{path.name}" not in needed
-            ]
+            doomed = self._unneeded(self._entries())
+            pruned = self._pruned(gone, doomed)
             for path in doomed:
                 path.unlink()
-        return tuple(sorted(f"sha256:{path.name}" for path in doomed))
+        return pruned
 
-    def _needed(self) -> set[str]:
+    def _pruned(self, images: tuple[str, ...], blobs: Sequence[Path]) -> Pruned:
+        return Pruned(
+            images=images,
+            blobs=tuple(f"sha256:{path.name}" for path in blobs),
+            blob_bytes=sum(path.lstat().st_size for path in blobs),
+        )
+
+    def _unneeded(self, entries: Sequence[index.Entry]) -> list[Path]:
+        """The blobs that no image of *entries* is made of, sorted."""
+        needed = self._needed(entries)
+        return sorted(
+            path
+            for path in self._blobs.iterdir()
+            if is_digest(f"sha256:{path.name}") and f"sha256:{path.name}" not in needed
+        )
+
+    def _needed(self, entries: Sequence[index.Entry]) -> set[str]:
         needed: set[str] = set()
-        for entry in self._entries():
+        for entry in entries:
             manifest = self._manifest(entry.descriptor)
             blobs = (entry.descriptor, manifest.config, *manifest.layers)
             needed.update(blob.digest for blob in blobs)
