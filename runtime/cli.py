@@ -89,16 +89,8 @@ def foreground_options(arguments: argparse.Namespace) -> Options:
 
 def _image(argv: Sequence[str]) -> int:
     """The image verbs; an image that instances stand on is not removed under them."""
-    if argv[:1] == ["rm"]:
-        store = Store()
-        for name in argv[1:]:
-            if name.startswith("-"):
-                continue
-            if running := instances_of(store.resolve(name).digest):
-                raise RuntimeFault(
-                    f"{name} is in use by {', '.join(running)}", remedy="end what runs first"
-                )
-    return image_cli.main(argv)
+    end_on_termination()
+    return image_cli.main(argv, in_use=instances_of)
 
 
 _VERBS = {"run": _run, "image": _image}

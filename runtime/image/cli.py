@@ -2,7 +2,6 @@
 
 import argparse
 import json
-import sys
 from collections.abc import Sequence
 from typing import Any
 
@@ -11,15 +10,19 @@ from runtime.fault import printable
 from runtime.image.bootstrap import bootstrap_busybox
 from runtime.image.manifest import Image
 from runtime.image.registry.cli import add_image_verbs
+from runtime.image.show import megabytes, say, table
 from runtime.image.store import Store
+from runtime.image.store_cli import InUse, add_store_verbs, bootstrap_debian_verb
 
 
-def main(argv: Sequence[str]) -> int:
+def main(argv: Sequence[str], *, in_use: InUse = lambda _: ()) -> int:
     """Do what the words after ``isoscope image`` say; the exit status.
 
-    Raises RuntimeFault for the caller to show; wrong usage exits with status 2 (argparse).
+    *in_use* tells who stands on an image, which is then not removed. Raises RuntimeFault for the
+    caller to show; wrong usage exits with status 2 (argparse).
     """
     arguments = image_parser().parse_args(argv)
+    arguments.in_use = in_use
     status: int = arguments.verb(Store(), arguments)
     return status
 
@@ -32,9 +35,17 @@ def image_parser() -> Parser:
     verbs = parser.add_subparsers(required=True, metavar="VERB")
 
     bootstrap = verbs.add_parser("bootstrap", help="make an image without a registry")
-    bootstrap.add_argument("kind", choices=["busybox"], help="from this machine's static busybox")
-    bootstrap.add_argument("-t", "--tag", metavar="REFERENCE", help="name it so, not 'busybox'")
-    bootstrap.set_defaults(verb=_bootstrap)
+    kinds = bootstrap.add_subparsers(required=True, metavar="KIND")
+    busybox = kinds.add_parser("busybox", help="from this machine's static busybox")
+    busybox.add_argument("-t", "--tag", metavar="NAME", help="name it so, not 'busybox'")
+    busybox.set_defaults(verb=_bootstrap_busybox)
+    debian = kinds.add_parser("debian", help="from this machine's apt sources; half a minute")
+    debian.add_argument("-t", "--tag", metavar="NAME", help="name it so, not 'debian'")
+    debian.add_argument(
+        "--include", action="append", default=[], metavar="PKG,…", help="more packages, in a layer"
+    )
+    debian.add_argument("--init", choices=["systemd"], help="with a kernel, for a machine to boot")
+    debian.set_defaults(verb=bootstrap_debian_verb)
 
     listing = verbs.add_parser("ls", help="list the images")
     listing.add_argument("--json", action="store_true", help="print JSON")
@@ -45,51 +56,35 @@ def image_parser() -> Parser:
     inspect.add_argument("name", metavar="IMAGE")
     inspect.set_defaults(verb=_inspect)
 
-    remove = verbs.add_parser("rm", help="remove names, and the images that lose their last")
-    remove.add_argument("names", metavar="IMAGE", nargs="+")
-    remove.set_defaults(verb=_remove)
-
+    add_store_verbs(verbs)
     add_image_verbs(verbs)
     return parser
 
 
-def _bootstrap(store: Store, arguments: argparse.Namespace) -> int:
-    image = bootstrap_busybox(store, arguments.tag or arguments.kind)
-    _say(image.digest)
+def _bootstrap_busybox(store: Store, arguments: argparse.Namespace) -> int:
+    say(bootstrap_busybox(store, arguments.tag or "busybox").digest)
     return 0
 
 
 def _list(store: Store, arguments: argparse.Namespace) -> int:
     images = store.images()
     if arguments.json:
-        _say(json.dumps([_summary(image) for image in images], indent=2))
+        say(json.dumps([_summary(image) for image in images], indent=2))
         return 0
     rows = [("REFERENCE", "DIGEST" if arguments.digests else "IMAGE ID", "CREATED", "SIZE")]
     for image in images:
         identifier = image.digest if arguments.digests else image.short_id
         created = (image.created or "-")[:10]
         rows += [
-            (printable(reference), identifier, created, f"{image.size_bytes / 1e6:.2f} MB")
+            (printable(reference), identifier, created, megabytes(image.size_bytes))
             for reference in image.references or ("<none>",)
         ]
-    widths = [max(map(len, column)) for column in zip(*rows, strict=True)]
-    for row in rows:
-        cells = [cell.ljust(width) for cell, width in zip(row, widths, strict=True)]
-        _say("  ".join(cells).rstrip())
+    say(table(rows))
     return 0
 
 
 def _inspect(store: Store, arguments: argparse.Namespace) -> int:
-    _say(json.dumps(_details(store.resolve(arguments.name)), indent=2))
-    return 0
-
-
-def _remove(store: Store, arguments: argparse.Namespace) -> int:
-    for name in arguments.names:
-        deleted = store.remove(name)
-        _say(f"removed {printable(name)}")
-        for digest in deleted:
-            _say(f"deleted {digest}")
+    say(json.dumps(_details(store.resolve(arguments.name)), indent=2))
     return 0
 
 
@@ -136,7 +131,3 @@ def _details(image: Image) -> dict[str, Any]:
             for layer, diff_id in zip(image.manifest.layers, config.diff_ids, strict=True)
         ],
     }
-
-
-def _say(line: str) -> None:
-    sys.stdout.write(f"{line}\n")

@@ -100,23 +100,23 @@ def bootstrap_debian(
     """
     name = str(parse_reference(reference))
     sources = apt.read_sources()
-    wanted = replace(recipe, include=tuple(sorted({*recipe.include, *_init(recipe, sources)})))
     with _alone(say) as scratch:
         base = None
-        if wanted.variant == "minbase" and wanted.include:
+        if recipe.variant == "minbase" and (recipe.include or recipe.init):
             bare = _Making(store, sources, DebianRecipe(), None, scratch, say).image()
-            store.tag(bare.image.digest, f"debian:{sources.codename}")
-            base = bare.image
-        made = _Making(store, sources, wanted, base, scratch, say).image()
+            base = store.tag(bare.image.digest, f"debian:{sources.codename}")
+        made = _Making(store, sources, recipe, base, scratch, say).image()
         image = store.tag(made.image.digest, name)
     return replace(made, image=image)
 
 
-def _init(recipe: DebianRecipe, sources: apt.Sources) -> tuple[str, ...]:
+def _included(recipe: DebianRecipe, sources: apt.Sources) -> tuple[str, ...]:
+    """The packages besides the base: those asked for, and what the init consists of."""
     if recipe.init is None:
-        return ()
+        return tuple(sorted(set(recipe.include)))
     cloud = "cloud-" if sources.architecture in _CLOUD_KERNELS else ""
-    return (*_SYSTEMD, f"linux-image-{cloud}{sources.architecture}")
+    kernel = f"linux-image-{cloud}{sources.architecture}"
+    return tuple(sorted({*recipe.include, *_SYSTEMD, kernel}))
 
 
 @dataclass(frozen=True, slots=True)
@@ -133,7 +133,8 @@ class _Making:
     def image(self) -> Bootstrapped:
         """The image, from the store if it is there. It may have no name yet."""
         packages = apt.packages(
-            self.sources, [*_ALL_OF[self.recipe.variant], *self.recipe.include]
+            self.sources,
+            [*_ALL_OF[self.recipe.variant], *_included(self.recipe, self.sources)],
         )
         key = self._key(packages)
         for image in self.store.images():
@@ -268,6 +269,7 @@ def _argv(
     Its mounts are in a namespace of their own too, so nothing outlives a kill but files in the
     scratch directory, which the next making removes.
     """
+    included = _included(recipe, sources)
     return (
         "setpriv", "--pdeathsig", "KILL",
         "unshare", "--pid", "--fork", "--kill-child", "--mount-proc",
@@ -276,7 +278,7 @@ def _argv(
         "--format=tar",
         f"--variant={recipe.variant}",
         f"--architectures={sources.architecture}",
-        *([f"--include={','.join(recipe.include)}"] if recipe.include else []),
+        *([f"--include={','.join(included)}"] if included else []),
         "--skip=update",
         f"--setup-hook={apt.copying(sources)}",
         '--aptopt=APT::Sandbox::User "root"',  # another could not reach the scratch directory

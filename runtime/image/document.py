@@ -87,17 +87,39 @@ class Node:
 
 def parse_document(raw: bytes, blob: str) -> Node:
     """*raw* as a JSON object. Raises ImageError that names *blob*."""
-    if len(raw) > MAX_DOCUMENT_BYTES:
-        raise ImageError(f"{blob}: larger than {MAX_DOCUMENT_BYTES} bytes")
-    try:
-        value = json.loads(raw)
-    except (ValueError, RecursionError) as error:  # bad JSON, bad UTF-8, huge numbers, depth
-        raise ImageError(f"{blob}: not JSON ({error})") from error
+    value = _parse(raw, blob)
     if not isinstance(value, dict):
         raise ImageError(f"{blob}: the document is not an object")
     return Node(value, blob)
 
 
+def parse_list(raw: bytes, blob: str) -> tuple[Node, ...]:
+    """The members of the JSON list *raw*. Raises ImageError that names *blob*."""
+    value = _parse(raw, blob)
+    if not isinstance(value, list):
+        raise ImageError(f"{blob}: the document is not a list")
+    return tuple(Node(value, blob).items())
+
+
 def render_document(value: object) -> bytes:
     """*value* as the one JSON spelling we write: sorted keys, no spaces, ASCII."""
     return json.dumps(value, sort_keys=True, separators=(",", ":")).encode()
+
+
+def _parse(raw: bytes, blob: str) -> object:
+    if len(raw) > MAX_DOCUMENT_BYTES:
+        raise ImageError(f"{blob}: larger than {MAX_DOCUMENT_BYTES} bytes")
+    try:
+        return json.loads(raw, object_pairs_hook=_unique)
+    except (ValueError, RecursionError) as error:  # bad JSON, bad UTF-8, huge numbers, depth
+        raise ImageError(f"{blob}: not JSON ({error})") from error
+
+
+def _unique(pairs: list[tuple[str, object]]) -> dict[str, object]:
+    """An object whose fields are there once: of two, each reader would believe another."""
+    fields = dict(pairs)
+    if len(fields) < len(pairs):
+        seen: set[str] = set()
+        twice = next(key for key, _ in pairs if key in seen or seen.add(key))  # type: ignore[func-returns-value]
+        raise ValueError(f"the field {twice[:80]!r} is there twice")
+    return fields

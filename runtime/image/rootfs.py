@@ -8,6 +8,7 @@ import re
 from pathlib import Path
 
 from runtime.errors import ImageError
+from runtime.image.document import parse_document
 from runtime.image.durable import locked_directory
 from runtime.image.home import state_dir
 from runtime.image.removal import remove_tree
@@ -33,6 +34,18 @@ def remove_rootfs(digest: str) -> None:
         except OSError as error:
             message = f"cannot delete {error.filename or slot}: {error.strerror}"
             raise ImageError(message, remedy="is an instance still using it?") from error
+
+
+def rootfs_bytes(digest: str) -> dict[str, int]:
+    """What each complete tree of the image *digest* occupies, by the name of its slot."""
+    known = {}
+    for slot in (state_dir() / "rootfs").glob(f"{_stem(digest)}-*"):
+        try:
+            meta = parse_document((slot / "meta.json").read_bytes(), str(slot))
+            known[slot.name] = meta["disk_bytes"].size()
+        except (OSError, ImageError):
+            continue  # not complete, or going just now
+    return known
 
 
 def _stem(digest: str) -> str:

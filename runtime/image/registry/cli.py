@@ -153,7 +153,7 @@ def _copy(_: Store, arguments: argparse.Namespace) -> int:
 
 
 def _tags(_: Store, arguments: argparse.Namespace) -> int:
-    from runtime.image.cli import printable  # noqa: PLC0415 - it imports us
+    from runtime.fault import printable  # noqa: PLC0415 - it imports us
     from runtime.image.registry.access import Session  # noqa: PLC0415
 
     reference = parse_reference(arguments.name)

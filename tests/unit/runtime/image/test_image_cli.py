@@ -83,7 +83,7 @@ def test_errors_are_left_to_the_caller() -> None:
             main(argv)
 
 
-@pytest.mark.parametrize("argv", [[], ["nope"], ["rm"], ["bootstrap", "debian"], ["ls", "-x"]])
+@pytest.mark.parametrize("argv", [[], ["nope"], ["rm"], ["bootstrap", "debain"], ["ls", "-x"]])
 def test_wrong_usage_exits_with_2(argv: list[str], capsys: Capture) -> None:
     with pytest.raises(SystemExit) as caught:
         main(argv)
