@@ -18,6 +18,7 @@ MAX_ENTRIES = 1_000_000
 _MAX_PATH_BYTES = 4096
 _WHITEOUT = b".wh."
 _OPAQUE = b".wh..wh..opq"
+_RESERVED = b".wh..wh."  # as in layer.py
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -93,10 +94,10 @@ def _apply(archive: ArchiveReader, top: _Directory, left: int) -> int:
             raise ImageError(f"the image has more than {MAX_ENTRIES} entries")
         left -= 1
         parts = _parts(entry.name)
-        if not parts or not parts[-1].startswith(_WHITEOUT):
-            found.append((parts, _fact(entry, archive)))
-        else:
+        if _is_whiteout(parts):
             _white_out(top, parts)
+        else:
+            found.append((parts, _fact(entry, archive)))
     for parts, fact in found:
         _place(top, parts, fact)
     return left
@@ -124,16 +125,23 @@ def _fact(entry: Entry, archive: ArchiveReader) -> Fact | Parts:
     )
 
 
+def _is_whiteout(parts: Parts) -> bool:
+    odd = {_WHITEOUT, _WHITEOUT + b".", _WHITEOUT + b".."}
+    if any(part.startswith(_WHITEOUT) for part in parts[:-1]) or (parts and parts[-1] in odd):
+        raise ImageError(f"{_shown(parts)} is named as a whiteout and is none")
+    return bool(parts) and parts[-1].startswith(_WHITEOUT)
+
+
 def _white_out(top: _Directory, parts: Parts) -> None:
     here = top
     for name in parts[:-1]:
         child = here.children.get(name)
-        if not isinstance(child, _Directory):
+        if child is None:
             return
-        here = child
+        here = _directory(child, parts)
     if parts[-1] == _OPAQUE:
         here.children.clear()
-    else:
+    elif not parts[-1].startswith(_RESERVED):
         here.children.pop(parts[-1].removeprefix(_WHITEOUT), None)
 
 
@@ -145,10 +153,7 @@ def _place(top: _Directory, parts: Parts, fact: Fact | Parts) -> None:
         return
     here = top
     for name in parts[:-1]:
-        child = here.children.setdefault(name, _Directory())
-        if not isinstance(child, _Directory):
-            raise ImageError(f"{b'/'.join(parts)!r} leads through {name!r}, which is no directory")
-        here = child
+        here = _directory(here.children.setdefault(name, _Directory()), parts)
     if fact.kind is not Kind.DIRECTORY:
         here.children[parts[-1]] = fact
         return
@@ -159,12 +164,22 @@ def _place(top: _Directory, parts: Parts, fact: Fact | Parts) -> None:
         here.children[parts[-1]] = _Directory(fact)
 
 
+def _directory(child: _Directory | Fact, parts: Parts) -> _Directory:
+    if not isinstance(child, _Directory):
+        raise ImageError(f"{_shown(parts)} leads through what is no directory")
+    return child
+
+
+def _shown(parts: Parts) -> str:
+    return repr(b"/".join(parts)[:256])
+
+
 def _target(top: _Directory, parts: Parts) -> Fact:
     here: _Directory | Fact | None = top
     for name in parts:
         here = here.children.get(name) if isinstance(here, _Directory) else None
     if not isinstance(here, Fact):
-        raise ImageError(f"a hard link leads to {b'/'.join(parts)!r}, which is no file")
+        raise ImageError(f"a hard link leads to {_shown(parts)}, which is no file")
     return here
 
 

@@ -195,10 +195,10 @@ def _whiteouts(
     items: Mapping[Parts, _Item], below: Mapping[bytes, Fact], epoch_s: int
 ) -> Iterable[tarfile.TarInfo]:
     kept = {_path(parts) for parts in items}
-    gone = {path for path in below if path not in kept}
-    for path in sorted(gone):
+    directories = {_path(parts) for parts, item in items.items() if item.info.isdir()} | {b""}
+    for path in sorted(below.keys() - kept):
         above, _, name = path.rpartition(b"/")
-        if above in gone:
+        if above not in directories:  # it goes with what is above it
             continue
         hidden = b"/".join([*([above] if above else []), _WHITEOUT + name])
         marker = tarfile.TarInfo(hidden.decode("utf-8", "surrogateescape"))

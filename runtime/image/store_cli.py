@@ -168,7 +168,7 @@ def _usage_row(used: "ImageUsage") -> tuple[str, ...]:
 
 def _cells(share: "Share") -> tuple[str, ...]:
     sizes = (share.total_bytes, share.shared_bytes, share.unique_bytes)
-    return tuple(megabytes(size) if size else "-" for size in sizes)
+    return tuple(megabytes(size) if share.total_bytes else "-" for size in sizes)
 
 
 def _usage_json(used: "ImageUsage") -> dict[str, Any]:
