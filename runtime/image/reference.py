@@ -51,10 +51,14 @@ def parse_reference(text: str) -> Reference:
     """
     rest, at, digest = text.partition("@")
     if at and not is_digest(digest):
-        raise _wrong(text, f"the digest {digest!r} is not sha256: and 64 lower-case hex digits")
+        raise _wrong(
+            text, f"the digest {_shown(digest)} is not sha256: and 64 lower-case hex digits"
+        )
     name, tag = _split_tag(rest)
     if tag is not None and not _TAG.fullmatch(tag):
-        raise _wrong(text, f"the tag {tag!r} is not 1 to 128 letters, digits, '_', '.' and '-'")
+        raise _wrong(
+            text, f"the tag {_shown(tag)} is not 1 to 128 letters, digits, '_', '.' and '-'"
+        )
     registry, repository = _familiar(*_split_registry(name))
     _check_name(text, registry, repository)
     if tag is None and not at:
@@ -88,12 +92,12 @@ def _familiar(registry: str | None, repository: str) -> tuple[str | None, str]:
 
 def _check_name(text: str, registry: str | None, repository: str) -> None:
     if registry is not None and not _REGISTRY.fullmatch(registry):
-        raise _wrong(text, f"{registry!r} is no registry host")
+        raise _wrong(text, f"{_shown(registry)} is no registry host")
     for part in repository.split("/"):
         if not _PATH.fullmatch(part):
             raise _wrong(
                 text,
-                f"the name part {part!r} is not lower-case letters and digits joined by"
+                f"the name part {_shown(part)} is not lower-case letters and digits joined by"
                 " '.', '_', '__' or '-'",
             )
     if registry is None and _HEX_ID.fullmatch(repository):
@@ -103,7 +107,11 @@ def _check_name(text: str, registry: str | None, repository: str) -> None:
 
 
 def _wrong(text: str, why: str) -> ImageError:
-    shown = text if len(text) <= 80 else f"{text[:77]}..."
     return ImageError(
-        f"{shown!r} is no image reference: {why}", remedy="write [registry/]name[:tag][@digest]"
+        f"{_shown(text)} is no image reference: {why}",
+        remedy="write [registry/]name[:tag][@digest]",
     )
+
+
+def _shown(text: str) -> str:
+    return repr(text if len(text) <= 80 else f"{text[:77]}...")

@@ -149,10 +149,9 @@ def test_diff_lists_layers_then_files(two: tuple[Image, Image], capsys: Capture)
     ]  # fmt: skip
 
 
+@pytest.mark.usefixtures("two")
 @pytest.mark.parametrize("form", ["oci", "docker"])
-def test_save_and_load_by_file(
-    store: Store, two: tuple[Image, Image], tmp_path: Path, capsys: Capture, form: str
-) -> None:
+def test_save_and_load_by_file(store: Store, tmp_path: Path, capsys: Capture, form: str) -> None:
     path = tmp_path / "saved.tar"
     main(["save", "one", "two", "--format", form, "-o", str(path)])
     main(["rm", "one", "two"])
@@ -166,8 +165,9 @@ def test_save_and_load_by_file(
     assert len(store.images()) == 2
 
 
+@pytest.mark.usefixtures("two")
 def test_save_to_a_pipe_and_load_from_one(
-    two: tuple[Image, Image], capfdbinary: pytest.CaptureFixture[bytes], monkeypatch: Any
+    capfdbinary: pytest.CaptureFixture[bytes], monkeypatch: Any
 ) -> None:
     main(["save", "one"])
     sys.stdout.flush()
