@@ -14,7 +14,6 @@ import shutil
 import signal
 import subprocess
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from datetime import UTC, datetime
 from pathlib import Path
@@ -24,13 +23,11 @@ from runtime.errors import ImageError, Unsupported
 from runtime.image import apt
 from runtime.image.contents import contents
 from runtime.image.document import render_document
-from runtime.image.durable import locked, locked_if_free
-from runtime.image.home import cache_dir
 from runtime.image.manifest import CONFIG_TYPE, MANIFEST_TYPE, Image
 from runtime.image.packing import Packed, write_layer_of
 from runtime.image.reference import parse_reference
-from runtime.image.removal import remove_tree
 from runtime.image.store import Store
+from runtime.image.workplace import workplace
 
 Variant = Literal["minbase", "extract"]
 
@@ -100,7 +97,8 @@ def bootstrap_debian(
     """
     name = str(parse_reference(reference))
     sources = apt.read_sources()
-    with _alone(say) as scratch:
+    _check_able()
+    with workplace(say) as scratch:
         base = None
         if recipe.variant == "minbase" and (recipe.include or recipe.init):
             bare = _Making(store, sources, DebianRecipe(), None, scratch, say).image()
@@ -207,37 +205,14 @@ def _starts(recipe: DebianRecipe) -> dict[str, object]:
     return {"Env": environment, "Cmd": ["bash"] if recipe.variant == "minbase" else []}
 
 
-@contextmanager
-def _alone(say: Callable[[str], None]) -> Iterator[Path]:
-    """A directory for one making at a time, empty before and gone after, whatever happened."""
+def _check_able() -> None:
     if os.geteuid() != 0:
         raise Unsupported("installing packages into a directory needs root", remedy=_PULL)
     for program in ("mmdebstrap", "setpriv", "unshare"):
         if shutil.which(program) is None:
             raise Unsupported(
-                f"this machine has no {program}",
-                remedy="apt-get install mmdebstrap util-linux",
+                f"this machine has no {program}", remedy="apt-get install mmdebstrap util-linux"
             )
-    folder = cache_dir("bootstrap")
-    scratch = folder / "work"
-    with locked_if_free(folder / "lock") as free:
-        if free:
-            with _emptied(scratch):
-                yield scratch
-            return
-    say("waiting for another bootstrap to end")
-    with locked(folder / "lock"), _emptied(scratch):
-        yield scratch
-
-
-@contextmanager
-def _emptied(directory: Path) -> Iterator[None]:
-    remove_tree(directory)  # of one that was killed
-    directory.mkdir(mode=0o700)
-    try:
-        yield
-    finally:
-        remove_tree(directory)
 
 
 def _install(
