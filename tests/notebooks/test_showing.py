@@ -16,7 +16,6 @@ from notebooks.course.evidence import Evidence, Look
 from notebooks.course.predictions import NotAPrediction, Prediction
 from notebooks.course.show import Show
 from reports.notebook import Badge, Lane, Shown, marks, results
-from runtime.container.container import Options, explain
 from runtime.image import Image
 
 SHOW = lesson01.begin().show
@@ -230,13 +229,3 @@ def test_a_whole_run_is_shown_with_its_cautions(tmp_path: Path, busybox: Image) 
     assert "boot.first_output" in shown.markup
     assert "Start to first output" in shown.text
     assert "RECORDED" in shown.text
-
-
-def test_an_image_and_a_plan_show_themselves(busybox: Image) -> None:
-    table = busybox._repr_html_()
-    assert busybox.digest in table
-    assert "linux/" in table
-    shown = explain(busybox, ("sh", "-c", "echo '<b>'"), Options())._repr_html_()
-    assert shown.startswith("<pre>in the caller:")
-    assert "&lt;b&gt;" in shown
-    assert "<b>" not in shown
