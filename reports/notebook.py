@@ -148,7 +148,7 @@ def results(directory: Path, words: Words = ENGLISH) -> Shown:
 
 def listing(title: str, text: str) -> Shown:
     """Text in which every space counts: source code, a plan."""
-    body = f'<pre style="overflow-x:auto">{html.escape(text)}</pre>'
+    body = f'<pre tabindex="0" style="overflow-x:auto">{html.escape(text)}</pre>'
     return Shown(
         markup=f"<details><summary>{html.escape(title)}</summary>{body}</details>", text=text
     )

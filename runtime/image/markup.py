@@ -29,7 +29,7 @@ def facts(values: Mapping[str, object], *, caption: str = "") -> str:
 
 def preformatted(text: str) -> str:
     """Text in which every space counts."""
-    return f'<pre style="overflow-x:auto">{_text(text)}</pre>'
+    return f'<pre tabindex="0" style="overflow-x:auto">{_text(text)}</pre>'
 
 
 def ended(*, exit_status: int, stdout: bytes, stderr: bytes, phases: Mapping[str, int]) -> str:

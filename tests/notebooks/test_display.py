@@ -47,7 +47,7 @@ def parsed(markup: str) -> Elements:
 
     class Reader(HTMLParser):
         def handle_starttag(self, tag: str, attrs: list[tuple[str, str | None]]) -> None:
-            assert {name for name, _ in attrs} <= {"style", "scope"}
+            assert {name for name, _ in attrs} <= {"style", "scope", "tabindex"}
             found.tags.append(tag)
             opened.append(tag)
 
