@@ -130,7 +130,7 @@ def opened(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Opened]:
         os.close(terminal)
 
 
-def test_jupyterlab_is_opened_on_the_lesson(tmp_path: Path, opened: Opened) -> None:
+def test_jupyterlab_is_opened_on_the_copies(tmp_path: Path, opened: Opened) -> None:
     assert f"/lab/tree/{LESSON}?token=" in opened.address
     assert b"<title>JupyterLab" in _asked(opened.address)
     served = json.loads(_asked(opened.address, "api/contents"))
