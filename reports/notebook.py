@@ -146,11 +146,13 @@ def results(directory: Path, words: Words = ENGLISH) -> Shown:
     return _framed(words("notebook.results", run=found.run.run), badge, "", body, text)
 
 
-def listing(title: str, text: str) -> Shown:
-    """Text in which every space counts: source code, a plan."""
+def listing(title: str, text: str, *, is_open: bool = False) -> Shown:
+    """Text in which every space counts, to be unfolded: source code, a plan."""
     body = f'<pre tabindex="0" style="overflow-x:auto">{html.escape(text)}</pre>'
     return Shown(
-        markup=f"<details><summary>{html.escape(title)}</summary>{body}</details>", text=text
+        markup=f"<details{' open' if is_open else ''}><summary>{html.escape(title)}</summary>"
+        f"{body}</details>",
+        text=f"{title}\n{text}" if is_open else text,
     )
 
 

@@ -12,6 +12,7 @@ from notebooks.course.evidence import SUBJECTS, Evidence, Look
 from notebooks.course.predictions import Prediction
 from notebooks.course.show import Show
 from notebooks.course.wording import words_of
+from reports.notebook import Shown, listing, together
 from reports.words import Words
 
 NAME = "01-one-image-three-ways"
@@ -48,13 +49,16 @@ class Lesson:
         """The lesson's evidence; see ``recording.gather``."""
         return recording.gather(NAME, mode, self.words)
 
-    def ask(self, evidence: Evidence, *argv: str) -> dict[str, str] | str:
+    def ask(self, evidence: Evidence, *argv: str) -> Shown:
         """What *argv* prints inside each of the three, where *evidence* is from this machine."""
         if evidence.recorded is not None:
-            return self.words("lesson.nothing_started")
+            said = self.words("lesson.nothing_started")
+            return listing(" ".join(argv), said, is_open=True)
         from notebooks.course import observing  # noqa: PLC0415 - a recording needs no engine
 
-        return {name: observing.ask(name, *argv) for name in SUBJECTS}
+        return together(
+            *(listing(name, observing.ask(name, *argv), is_open=True) for name in SUBJECTS)
+        )
 
     def check_longest_step(
         self, function: Callable[[Phases], tuple[str, str, int]], evidence: Evidence, seed: int = 1

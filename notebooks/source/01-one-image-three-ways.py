@@ -12,9 +12,10 @@
 # 3. as a **virtual machine** (`vm`): the same files on a disk, under a kernel of its own.
 #
 # Every part has the same rhythm: **predict, observe, explain, check.** Plan for 45 minutes; the
-# machine works for less than one of them. You need to read a little Python, nothing else.
+# machine works for less than one of them. You need to read a little Python, nothing else. Click on
+# a cell and press Shift + Enter to run it; go from top to bottom.
 
-# %% [markdown] lang="ko" src="48afd95b"
+# %% [markdown] lang="ko" src="881c7a54"
 # # 이미지 하나, 실행하는 방법 셋
 #
 # > 기존 가상머신은 무겁고 느리지만, 도커 컨테이너는 가볍고 빠르게 실행된다.
@@ -28,7 +29,8 @@
 # 3. **가상 머신**(`vm`): 같은 파일을 디스크에 담고, 자기만의 커널 위에서 실행합니다.
 #
 # 순서는 늘 같습니다. **예상하고, 관찰하고, 설명하고, 확인합니다.** 45분쯤 걸리지만 컴퓨터가
-# 일하는 시간은 1분도 되지 않습니다. 파이썬을 조금 읽을 줄 알면 충분합니다.
+# 일하는 시간은 1분도 되지 않습니다. 파이썬을 조금 읽을 줄 알면 충분합니다. 셀을 누르고 Shift +
+# Enter를 치면 실행됩니다. 위에서 아래로 차례차례 실행하세요.
 
 # %% tags=["parameters"]
 import os

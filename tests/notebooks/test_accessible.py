@@ -43,7 +43,7 @@ def test_what_is_shown_can_be_read_by_everybody(
 ) -> None:
     lesson = lesson01.begin(language)
     show, guess = lesson.show, lesson.predict(vm_start_ms=60_000, vm_given_128_mib=128)
-    shown = [
+    shown: list[Any] = [
         show.provenance(evidence), show.waterfall(evidence), show.identity(evidence),
         show.memory(evidence), show.pairs(evidence), show.given(guess, evidence),
         show.plan(evidence), show.compare(guess, evidence), show.claims(evidence),

@@ -188,6 +188,31 @@ def test_a_ladder_shows_what_failed_and_the_remedy() -> None:
     assert all(mark in shown for mark in ("✓ yes", "✗ no", "· not tried"))
 
 
+@pytest.mark.parametrize(
+    ("code", "sentence"),
+    [
+        (
+            "from notebooks.course import lesson01; lesson01.begin().predict(kernels='ten')",
+            "isoscope: kernels is 'ten', which is no positive number; write a number, or None",
+        ),
+        (
+            "from runtime.image import parse_reference; parse_reference('A B')",
+            "isoscope: ",
+        ),
+    ],
+)
+def test_a_mistake_is_one_sentence_and_no_traceback(
+    code: str, sentence: str, tmp_path: Path
+) -> None:
+    said = subprocess.run(
+        [sys.executable, "-m", "IPython", "--quick", "--colors=nocolor", "-c", code],
+        cwd=ROOT, check=False, capture_output=True, text=True,
+        env=os.environ | {"IPYTHONDIR": str(tmp_path)},
+    )  # fmt: skip
+    (line,) = filter(None, (said.stdout + said.stderr).splitlines())
+    assert line.startswith(sentence)
+
+
 def test_nothing_of_it_is_imported_before_it_is_shown() -> None:
     code = (
         "import json, sys, runtime.container.container, vmbackend.machine, benchmarks.summary\n"

@@ -40,11 +40,10 @@ def test_in_korean(execute: Execute) -> None:
 
 @pytest.mark.slow
 @pytest.mark.usefixtures("capable")
-@pytest.mark.parametrize(("version", "mode"), [("", "auto"), ("solutions", "live")])
-def test_live(execute: Execute, version: str, mode: str) -> None:
+def test_live(execute: Execute) -> None:
     before = leftovers.seen()
-    notebook = execute(version, mode)
-    _judge(notebook, STATUS[version], badge="LIVE: this machine, now")
+    notebook = execute("solutions", "auto")
+    _judge(notebook, "pass", badge="LIVE: this machine, now")
     (opening,) = _texts(notebook, "evidence")
     assert "0 instances failed." in opening
     assert not leftovers.settled(before)
