@@ -8,8 +8,8 @@ from dataclasses import dataclass
 from statistics import median
 from typing import Any
 
+from notebooks.course.claims import EMULATED, values
 from notebooks.course.claims import claims as judged
-from notebooks.course.claims import values
 from notebooks.course.evidence import SUBJECTS, Evidence, Look
 from notebooks.course.predictions import Prediction
 from reports import notebook
@@ -164,6 +164,7 @@ class Show:
     def compare(self, prediction: Prediction, evidence: Evidence) -> Shown:
         """What you wrote down, beside what was measured."""
         words, badge = self.words, evidence.badge(self.words)
+        note = words("compare.emulated") if evidence.accelerator == EMULATED else ""
         starts, amounts = [], []
         for name in SUBJECTS:
             looks = evidence.of(name)
@@ -175,7 +176,7 @@ class Show:
         return notebook.together(
             notebook.marks(
                 words("compare.start"), starts, "ns", badge,
-                conclusion=self._missed(starts, format_ns),
+                conclusion=f"{self._missed(starts, format_ns)} {note}".strip(),
             ),
             notebook.marks(
                 words("compare.memory"), amounts, "bytes", badge,
