@@ -120,7 +120,7 @@ class Usage:
         """Each amount with how it was read, then what has no meaning here and why."""
         from runtime.image import markup  # noqa: PLC0415 - only a notebook; the seam is light
 
-        rows = [(name, f"{r.value_bytes} bytes", r.method) for name, r in self.readings.items()]
+        rows = [(name, f"{r.value_bytes:,} bytes", r.method) for name, r in self.readings.items()]
         rows += [(name, "absent", why) for name, why in self.absent.items()]
         return markup.table(("definition", "amount", "how it was read"), rows)
 

@@ -63,9 +63,9 @@ class RemoteInstance:
         """The instance as a notebook shows it: on which backend, and the phases it reached."""
         from runtime.image import markup  # noqa: PLC0415 - only a notebook needs it
 
-        reached = ((name, f"{at_ns / 1e6:.3f} ms") for name, at_ns in self._phases.items())
         title = f"an instance on {self._backend.name}"
-        return markup.table(("phase", "since the request"), reached, caption=title)
+        head = ("phase", "since the request")
+        return markup.table(head, markup.in_time(self._phases), caption=title)
 
     def wait(self, *, timeout_s: float) -> ExecResult:
         """See ``Instance.wait``."""

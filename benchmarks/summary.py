@@ -405,8 +405,8 @@ def _cells(row: Row) -> tuple[str, ...]:
         f"{row.arm.label}{accelerator}",
         f"{row.spread.median:,.0f} {row.metric.unit}" if row.spread else _GAP,
         str(row.spread.n if row.spread else 0),
-        f"{ratio.estimate:.3g}" if ratio else _GAP,
-        f"{interval.low:.3g} to {interval.high:.3g}" if interval else _GAP,
+        f"{ratio.estimate:,.2f}" if ratio else _GAP,
+        f"{interval.low:,.2f} to {interval.high:,.2f}" if interval else _GAP,
         str(row.comparison.verdict) if row.comparison else _GAP,
     )
 

@@ -81,10 +81,10 @@ class Machine:
 
     def _repr_html_(self) -> str:
         """The machine as a notebook shows it: its kernel, what runs it, the phases it reached."""
-        from runtime.image.markup import facts  # noqa: PLC0415 - only a notebook needs it
+        from runtime.image import markup  # noqa: PLC0415 - only a notebook needs it
 
-        reached = "; ".join(f"{name} {at_ns / 1e6:.1f} ms" for name, at_ns in self.phases.items())
-        return facts(
+        reached = "; ".join(f"{name} {at}" for name, at in markup.in_time(self.phases))
+        return markup.facts(
             {
                 "virtual machine": f"under {self.accelerator.name}",
                 "kernel of its own": self.kernel_release,

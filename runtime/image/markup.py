@@ -34,7 +34,7 @@ def preformatted(text: str) -> str:
 
 def ended(*, exit_status: int, stdout: bytes, stderr: bytes, phases: Mapping[str, int]) -> str:
     """How a command ended: its status, what it printed, and when what happened."""
-    reached = "; ".join(f"{name} {at_ns / 1e6:.3f} ms" for name, at_ns in phases.items())
+    reached = "; ".join(f"{name} {at}" for name, at in in_time(phases))
     parts = [facts({"exit status": exit_status, "phases": reached})]
     for name, printed in (("stdout", stdout), ("stderr", stderr)):
         if printed:
@@ -45,9 +45,15 @@ def ended(*, exit_status: int, stdout: bytes, stderr: bytes, phases: Mapping[str
     return "".join(parts)
 
 
+def in_time(phases: Mapping[str, int]) -> list[tuple[str, str]]:
+    """Phases in the order in which they were reached, each with when: ``("exec", "2.500 ms")``."""
+    ordered = sorted(phases.items(), key=lambda item: item[1])
+    return [(name, f"{at_ns / 1e6:.3f} ms") for name, at_ns in ordered]
+
+
 def _row(cells: Sequence[str]) -> str:
     name, *values = (_text(cell) for cell in cells)
-    rest = "".join(f'<td style="{_LEFT}">{value}</td>' for value in values)
+    rest = "".join(f'<td style="{_LEFT};overflow-wrap:anywhere">{value}</td>' for value in values)
     return f'<tr><th scope="row" style="{_LEFT}">{name}</th>{rest}</tr>'
 
 
