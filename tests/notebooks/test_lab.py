@@ -4,8 +4,10 @@ import pty
 import re
 import select
 import signal
+import socket
 import subprocess
 import sys
+import time
 import urllib.request
 from collections.abc import Iterator
 from dataclasses import dataclass
@@ -14,9 +16,10 @@ from pathlib import Path
 import leftovers
 import pytest
 
+from benchmarks.meters import descendants
 from notebooks.course.cli import lab_main, main
 from notebooks.course.languages import spoken
-from runtime.image import Image
+from runtime.image import Image, state_dir
 
 ROOT = Path(__file__).parent.parent.parent
 NAME = "01-one-image-three-ways"
@@ -114,15 +117,20 @@ def opened(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Opened]:
         monkeypatch.setenv(name, str(own))
     for name in ("DISPLAY", "WAYLAND_DISPLAY", "PYTHONPATH", "JUPYTER_CONFIG_PATH"):
         monkeypatch.delenv(name, raising=False)
+    with socket.create_server(("127.0.0.1", 0)) as free:
+        port = free.getsockname()[1]
     terminal, theirs = pty.openpty()
     command = [sys.executable, str(ROOT / "isoscope.py"), "lab", "--mode", "live"]
     server = subprocess.Popen(
-        [*command, "--", "--ServerApp.port=0"],
+        [*command, "--", f"--ServerApp.port={port}"],
         cwd=tmp_path, stdin=theirs, stdout=theirs, stderr=theirs, start_new_session=True,
     )  # fmt: skip
     os.close(theirs)
     try:
-        address = _printed(terminal, rb"http://127\.0\.0\.1:\d+/lab/tree/\S+\?token=\w+").decode()
+        address = _printed(
+            terminal, rb"http://127\.0\.0\.1:\d+/lab/tree/\S+\?token=\w+(?=\s)"
+        ).decode()
+        _until_listening(port)
         yield Opened(server=server, address=address, runtime=own)
     finally:
         server.kill()
@@ -144,7 +152,6 @@ def test_jupyterlab_is_opened_on_the_copies(tmp_path: Path, opened: Opened) -> N
 def test_one_interrupt_ends_it_with_all_that_a_lesson_runs(busybox: Image, opened: Opened) -> None:
     from jupyter_client.blocking.client import BlockingKernelClient
 
-    before = leftovers.seen()
     kernel = json.loads(_asked(opened.address, "api/kernels", data=b"{}"))["id"]
     client = BlockingKernelClient()
     client.load_connection_file(str(opened.runtime / f"kernel-{kernel}.json"))
@@ -160,12 +167,17 @@ def test_one_interrupt_ends_it_with_all_that_a_lesson_runs(busybox: Image, opene
         while (message := client.get_iopub_msg(timeout=60))["msg_type"] != "stream":
             assert message["msg_type"] != "error", message["content"]
         assert message["content"]["text"] == "runs live\n"
-        assert leftovers.seen() - before
+        processes = descendants(opened.server.pid)
+        owned = [*(state_dir() / "instances").iterdir()]
+        assert any(each.name in group for each in owned for group in leftovers.groups())
     finally:
         client.stop_channels()
     opened.server.send_signal(signal.SIGINT)
     assert opened.server.wait(timeout=60) == 0
-    assert not leftovers.settled(before)
+    assert len(processes) >= len({"kernel", "worker", "container"})
+    assert not [pid for pid in processes if Path(f"/proc/{pid}").exists()]
+    assert not [each for each in owned if each.exists()]
+    assert not [g for g in leftovers.groups() if any(each.name in g for each in owned)]
     assert not list(opened.runtime.glob("kernel-*.json"))
 
 
@@ -177,6 +189,19 @@ def _printed(terminal: int, pattern: bytes) -> bytes:
         assert ready, text.decode(errors="replace")
         text += os.read(terminal, 1 << 16)
     return found[0]
+
+
+def _until_listening(port: int) -> None:
+    """Jupyter prints its address a moment before it listens there."""
+    deadline = time.monotonic() + 120
+    while True:
+        try:
+            socket.create_connection(("127.0.0.1", port), timeout=60).close()
+        except ConnectionRefusedError:
+            assert time.monotonic() < deadline
+            time.sleep(0.05)
+        else:
+            return
 
 
 def _asked(address: str, path: str = "", data: bytes | None = None) -> bytes:
