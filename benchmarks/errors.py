@@ -19,10 +19,6 @@ from runtime.fault import Fault
 class BenchmarkError(Fault):
     """The harness, or what it reads and writes, failed."""
 
-    def _render_traceback_(self) -> list[str]:
-        """What IPython shows of it: the sentence alone."""
-        return [f"isoscope: {self}"]
-
 
 class ResultsError(BenchmarkError):
     """A run's files are missing, malformed or contradict themselves."""

@@ -19,10 +19,6 @@ from runtime.fault import Fault
 class RuntimeFault(Fault):
     """The container runtime, or an image, failed."""
 
-    def _render_traceback_(self) -> list[str]:
-        """What IPython shows of it: the sentence alone."""
-        return [f"isoscope: {self}"]
-
 
 class ImageError(RuntimeFault):
     """An image, a reference, a blob or a layer is missing, corrupt or hostile."""
