@@ -120,8 +120,10 @@ def test_verdicts_follow_the_data(evidence: Evidence) -> None:
 
 def test_the_waterfall_says_the_order_in_words(evidence: Evidence) -> None:
     quick = changed(evidence, "vm", phases={"request": 0, "output": 1_000})
-    first = repr(SHOW.waterfall(quick)).splitlines()[1]
-    assert first.startswith("In this order: vm[tcg] reaches 'output' after 1.00 µs; host ")
+    slow = changed(quick, "host", phases={"request": 0, "output": 60_000_000_000})
+    first = repr(SHOW.waterfall(slow)).splitlines()[1]
+    assert first.startswith("In this order: vm[tcg] reaches 'output' after 1.00 µs; container ")
+    assert first.endswith("; host reaches 'output' after 60.0 s (medians).")
 
 
 def test_a_prediction_is_compared_by_factor(evidence: Evidence) -> None:
