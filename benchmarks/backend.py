@@ -89,6 +89,17 @@ class ExecResult:
     stderr: bytes
     phases: Mapping[str, int]
 
+    def _repr_html_(self) -> str:
+        """How it ended, as a notebook shows it."""
+        from runtime.image import markup  # noqa: PLC0415 - only a notebook; the seam is light
+
+        return markup.ended(
+            exit_status=self.exit_status,
+            stdout=self.stdout,
+            stderr=self.stderr,
+            phases=self.phases,
+        )
+
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Reading:
@@ -104,6 +115,14 @@ class Usage:
 
     readings: Mapping[str, Reading]
     absent: Mapping[str, str] = field(default_factory=dict)
+
+    def _repr_html_(self) -> str:
+        """Each amount with how it was read, then what has no meaning here and why."""
+        from runtime.image import markup  # noqa: PLC0415 - only a notebook; the seam is light
+
+        rows = [(name, f"{r.value_bytes:,} bytes", r.method) for name, r in self.readings.items()]
+        rows += [(name, "absent", why) for name, why in self.absent.items()]
+        return markup.table(("definition", "amount", "how it was read"), rows)
 
 
 class InstanceTimeout(Exception):  # noqa: N818 - named by what happened

@@ -59,6 +59,14 @@ class RemoteInstance:
         """The phases as last heard."""
         return self._phases
 
+    def _repr_html_(self) -> str:
+        """The instance as a notebook shows it: on which backend, and the phases it reached."""
+        from runtime.image import markup  # noqa: PLC0415 - only a notebook needs it
+
+        title = f"an instance on {self._backend.name}"
+        head = ("phase", "since the request")
+        return markup.table(head, markup.in_time(self._phases), caption=title)
+
     def wait(self, *, timeout_s: float) -> ExecResult:
         """See ``Instance.wait``."""
         if self._ended is None:

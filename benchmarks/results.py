@@ -12,6 +12,7 @@ answer is a Results or a ResultsError that says file, line and field.
 import math
 import os
 import re
+from collections import Counter
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -250,6 +251,23 @@ class Results:
     run: Run
     samples: tuple[Sample, ...]
     torn: str | None = None
+
+    def _repr_html_(self) -> str:
+        """What was run and what came of it; ``reports.notebook.results`` shows the numbers."""
+        from runtime.image.markup import facts  # noqa: PLC0415 - only a notebook needs it
+
+        counts = Counter(sample.status for sample in self.samples)
+        told = {
+            "run": self.run.run,
+            "suite": self.run.suite,
+            "arms": ", ".join(arm.label for arm in self.run.plan.backends),
+            "blocks": self.run.plan.blocks,
+            "outcome": self.run.outcome,
+            "samples": ", ".join(f"{count} {status}" for status, count in counts.items())
+            or "none",
+            "skipped": "; ".join(f"{s.backend}: {s.reason}" for s in self.run.skipped) or "none",
+        }
+        return facts(told | ({"torn": self.torn} if self.torn else {}))
 
 
 def read_run(directory: Path) -> Results:

@@ -125,6 +125,14 @@ class Summary:
     identities: tuple[Identity, ...]
     inequalities: tuple[Inequality, ...]
 
+    def _repr_html_(self) -> str:
+        """Each metric on each label against the baseline; a gap is a dash, never zero."""
+        from runtime.image.markup import table  # noqa: PLC0415 - only a notebook needs it
+
+        head = ("workload", "metric", "subject", "median", "n", f"ratio to {self.baseline}",
+                "95 % interval", "verdict")  # fmt: skip
+        return table(head, (_cells(row) for row in self.rows))
+
 
 def summarise(
     results: Results, *, baseline: str | None = None, resamples: int = 10_000, seed: int
@@ -384,3 +392,23 @@ def _inequalities(identities: Iterable[Identity]) -> tuple[Inequality, ...]:
         if fact in SAME_FACTS and len(different) > 1:
             unequal.append(Inequality(workload=workload, fact=fact, values=members))
     return tuple(unequal)
+
+
+def _cells(row: Row) -> tuple[str, ...]:
+    """What a notebook shows of *row*, in the units of the samples."""
+    ratio = row.comparison.ratio if row.comparison else None
+    interval = ratio.ci95 if ratio else None
+    accelerator = f"[{row.arm.accelerator}]" if row.arm.accelerator else ""
+    return (
+        row.workload,
+        row.metric.name,
+        f"{row.arm.label}{accelerator}",
+        f"{row.spread.median:,.0f} {row.metric.unit}" if row.spread else _GAP,
+        str(row.spread.n if row.spread else 0),
+        f"{ratio.estimate:,.2f}" if ratio else _GAP,
+        f"{interval.low:,.2f} to {interval.high:,.2f}" if interval else _GAP,
+        str(row.comparison.verdict) if row.comparison else _GAP,
+    )
+
+
+_GAP = "\N{EM DASH}"

@@ -18,8 +18,9 @@ from reports.doubts import warnings
 from reports.style import colours, format_ns, format_tick, format_value, printable, subject
 from reports.table import Table
 from reports.view import metric_tables
+from reports.words import ENGLISH, Words
 
-_WIDTH, _LEFT, _RIGHT, _ROW, _BARS = 680, 150, 60, 30, 340
+_WIDTH, _LEFT, _RIGHT, _ROW, _BARS = 700, 170, 60, 30, 340
 """Of a figure, in units of its own view box; _BARS is what the longest cascade is wide."""
 _SHAPES = (
     ((0, -7), (7, 0), (0, 7), (-7, 0)),
@@ -28,23 +29,33 @@ _SHAPES = (
 )
 """Of the marks of a series, around their place: shape carries the meaning, colour repeats it."""
 _COLOURS = ("#0072b2", "#d55e00", "#009e73")
+_DODGE = 7
+"""Between the series of one row."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Badge:
-    """Where numbers come from. *live*: measured now, by this notebook, on this machine."""
+    """Where numbers come from. *live*: measured now, by this notebook, on this machine.
+
+    Its *words* are the language of everything that wears it.
+    """
 
     live: bool
     sentence: str
+    words: Words = ENGLISH
 
     def __str__(self) -> str:
-        return f"{'LIVE' if self.live else 'RECORDED'}: {self.sentence}"
+        return f"{self._mark}: {self.sentence}"
+
+    @property
+    def _mark(self) -> str:
+        return self.words("notebook.live" if self.live else "notebook.recorded")
 
     def _repr_html_(self) -> str:
         look = "solid" if self.live else "dashed"
         return (
-            f'<span style="border:1.5px {look} currentColor;border-radius:4px;padding:1px 6px;'
-            f'font-size:85%"><b>{"LIVE" if self.live else "RECORDED"}</b> '
+            f'<span style="display:inline-block;border:1.5px {look} currentColor;'
+            f'border-radius:4px;padding:0 6px;font-size:85%"><b>{html.escape(self._mark)}</b> '
             f"{html.escape(self.sentence)}</span>"
         )
 
@@ -82,18 +93,24 @@ def waterfall(phases: Mapping[Arm, Sequence[Mapping[str, int]]], badge: Badge) -
     First all subjects on one logarithmic axis, then each on a linear axis of its own, on which a
     bar is the time between one phase and the next.
     """
+    words = badge.words
     medians = {arm: _medians(each) for arm, each in phases.items()}
     reached = {arm: spans for arm, spans in medians.items() if any(spans.values())}
     numbers = Table(
-        caption="Phases since the request",
-        head=("Subject", "Phase", "Median", "Lowest", "Highest", "Instances"),
+        caption=words("notebook.phases"),
+        head=(
+            words("head.subject"), words("notebook.phase"), words("head.median"),
+            words("notebook.lowest"), words("notebook.highest"), words("notebook.instances"),
+        ),
         rows=tuple(row for arm in reached for row in _phase_rows(arm, phases[arm])),
-    )
+    )  # fmt: skip
     paint = colours(tuple(reached))
-    panels = [_cascade(arm, spans, paint[arm.label]) for arm, spans in reached.items()]
-    drawn = "".join([_race(reached, paint), *panels] if reached else [])
-    folded = f"<details><summary>The numbers</summary>{_table(numbers)}</details>"
-    return _framed("Boot waterfall", badge, _ordered(reached), drawn + folded, _plain(numbers))
+    panels = [_cascade(arm, spans, paint[arm.label], words) for arm, spans in reached.items()]
+    drawn = "".join([_race(reached, paint, words), *panels] if reached else [])
+    summary = html.escape(words("notebook.numbers"))
+    folded = f"<details><summary>{summary}</summary>{_table(numbers)}</details>"
+    title, said = words("notebook.waterfall"), _ordered(reached, words)
+    return _framed(title, badge, said, drawn + folded, _plain(numbers))
 
 
 def marks(title: str, lanes: Sequence[Lane], unit: str, badge: Badge, *, conclusion: str) -> Shown:
@@ -104,38 +121,38 @@ def marks(title: str, lanes: Sequence[Lane], unit: str, badge: Badge, *, conclus
     series = list(dict.fromkeys(key for lane in lanes for key in lane.values))
     numbers = Table(
         caption=title,
-        head=("Subject", *series),
+        head=(badge.words("head.subject"), *series),
         rows=tuple(
             (lane.name, *(_cell(lane.values.get(key), unit) for key in series)) for lane in lanes
         ),
     )
-    drawn = _marks_svg(title, lanes, series, unit) if _positive(lanes) else ""
+    drawn = _marks_svg(title, lanes, unit, badge.words) if _positive(lanes) else ""
     body = f"{drawn}{_table(numbers)}"
     return _framed(title, badge, conclusion, body, _plain(numbers))
 
 
-def results(directory: Path) -> Shown:
+def results(directory: Path, words: Words = ENGLISH) -> Shown:
     """A whole run of the suite: what limits it, then a table for each metric."""
     found, summary = summary_of(directory)
-    environment = found.run.environment
-    badge = Badge(
-        live=False,
-        sentence=f"run {found.run.run} on {environment.get('cpu') or 'an unnamed processor'}",
-    )
-    cautions = "".join(f"<p>{html.escape(each)}</p>" for each in warnings(found, summary))
-    tables = [each.table for each in metric_tables(summary)]
+    cpu = found.run.environment.get("cpu") or words("notebook.unnamed")
+    sentence = words("notebook.run", run=found.run.run, cpu=cpu)
+    badge = Badge(live=False, sentence=sentence, words=words)
+    cautions = "".join(f"<p>{html.escape(each)}</p>" for each in warnings(found, summary, words))
+    tables = [each.table for each in metric_tables(summary, words)]
     text = "\n\n".join(f"{each.caption}\n{_plain(each)}" for each in tables)
     body = cautions + "".join(
         f"<p><b>{html.escape(each.caption)}</b></p>{_table(each)}" for each in tables
     )
-    return _framed(f"Results of {found.run.run}", badge, "", body, text)
+    return _framed(words("notebook.results", run=found.run.run), badge, "", body, text)
 
 
-def listing(title: str, text: str) -> Shown:
-    """Text in which every space counts: source code, a plan."""
-    body = f'<pre style="overflow-x:auto">{html.escape(text)}</pre>'
+def listing(title: str, text: str, *, is_open: bool = False) -> Shown:
+    """Text in which every space counts, to be unfolded: source code, a plan."""
+    body = f'<pre tabindex="0" style="overflow-x:auto">{html.escape(text)}</pre>'
     return Shown(
-        markup=f"<details><summary>{html.escape(title)}</summary>{body}</details>", text=text
+        markup=f"<details{' open' if is_open else ''}><summary>{html.escape(title)}</summary>"
+        f"{body}</details>",
+        text=f"{title}\n{text}" if is_open else text,
     )
 
 
@@ -161,11 +178,16 @@ def _phase_rows(arm: Arm, instances: Sequence[Mapping[str, int]]) -> Iterator[tu
         yield (subject(arm), name, *told, str(len(seen)))
 
 
-def _ordered(reached: Mapping[Arm, Mapping[str, float]]) -> str:
+def _ordered(reached: Mapping[Arm, Mapping[str, float]], words: Words) -> str:
     """The figure in words: who is when at its last phase, first one first."""
     last = sorted((*list(spans.items())[-1][::-1], subject(arm)) for arm, spans in reached.items())
-    told = (f"{who} reaches {phase!r} after {format_ns(at)}" for at, phase, who in last)
-    return f"In this order: {'; '.join(told)} (medians)." if last else "No phase was seen."
+    if not last:
+        return words("notebook.no_phase")
+    told = (
+        words("notebook.reached", who=who, phase=phase, at=format_ns(at))
+        for at, phase, who in last
+    )
+    return words("notebook.order", reached="; ".join(told))
 
 
 def _framed(title: str, badge: Badge, conclusion: str, body: str, text: str) -> Shown:
@@ -181,11 +203,13 @@ def _framed(title: str, badge: Badge, conclusion: str, body: str, text: str) -> 
 
 
 def _table(shown: Table) -> str:
-    left = 'style="text-align:left"'
-    head = "".join(f'<th scope="col" {left}>{html.escape(cell)}</th>' for cell in shown.head)
+    left = "text-align:left;word-break:keep-all"  # Korean breaks between words too
+    head = "".join(
+        f'<th scope="col" style="{left}">{html.escape(cell)}</th>' for cell in shown.head
+    )
     rows = "".join(
-        f'<tr><th scope="row" {left}>{html.escape(row[0])}</th>'
-        + "".join(f"<td {left}>{html.escape(cell)}</td>" for cell in row[1:])
+        f'<tr><th scope="row" style="{left};white-space:nowrap">{html.escape(row[0])}</th>'
+        + "".join(f'<td style="{left}">{html.escape(cell)}</td>' for cell in row[1:])
         + "</tr>"
         for row in shown.rows
     )
@@ -211,10 +235,11 @@ def _positive(lanes: Sequence[Lane]) -> bool:
     return bool(values) and min(values) > 0
 
 
-def _marks_svg(title: str, lanes: Sequence[Lane], series: Sequence[str], unit: str) -> str:
+def _marks_svg(title: str, lanes: Sequence[Lane], unit: str, words: Words) -> str:
+    series = list(dict.fromkeys(key for lane in lanes for key in lane.values))
     values = [value for lane in lanes for value in lane.values.values() if value is not None]
     bottom = _ROW * (len(lanes) + 1)
-    across, axis = _log_axis(values, unit, bottom)
+    across, axis = _log_axis(values, unit, bottom, words)
     parts = list(axis)
     for index, name in enumerate(series):
         at = _LEFT + index * 150
@@ -223,19 +248,26 @@ def _marks_svg(title: str, lanes: Sequence[Lane], series: Sequence[str], unit: s
         y = _ROW * (row + 1.5)
         parts.append(_text(_LEFT - 12, y + 4, printable(lane.name, limit=24), "end"))
         parts += [
-            _mark(index, across(value), y)
+            _mark(index, across(value), y + _apart(index, len(series)))
             for index, name in enumerate(series)
             if (value := lane.values.get(name)) is not None
         ]
     return _svg(title, bottom + 36, parts)
 
 
-def _race(reached: Mapping[Arm, Mapping[str, float]], paint: Mapping[str, str]) -> str:
+def _apart(index: int, count: int) -> float:
+    """How far below its row's middle a series is drawn, so that equal values stay visible."""
+    return (index - (count - 1) / 2) * _DODGE
+
+
+def _race(
+    reached: Mapping[Arm, Mapping[str, float]], paint: Mapping[str, str], words: Words
+) -> str:
     """All subjects on one logarithmic axis, a dot for each phase."""
     values = [at for spans in reached.values() for at in spans.values() if at > 0]
     bottom = _ROW * (len(reached) + 1)
-    across, axis = _log_axis(values, "ns", bottom)
-    parts = [*axis, _text(_LEFT, 16, "all together: a dot is a phase, the last one is named")]
+    across, axis = _log_axis(values, "ns", bottom, words)
+    parts = [*axis, _text(_LEFT, 16, words("notebook.race"))]
     for row, (arm, spans) in enumerate(reached.items()):
         y = _ROW * (row + 1.5)
         dots = [(across(at), name) for name, at in spans.items() if at > 0]
@@ -245,13 +277,13 @@ def _race(reached: Mapping[Arm, Mapping[str, float]], paint: Mapping[str, str]) 
             f'<circle cx="{x:.1f}" cy="{y}" r="4" fill="{paint[arm.label]}"/>' for x, _ in dots
         ]
         parts.append(_text(dots[-1][0] + 8, y + 4, dots[-1][1]))
-    return _svg("When each subject reached each phase", bottom + 36, parts)
+    return _svg(words("notebook.race_label"), bottom + 36, parts)
 
 
-def _cascade(arm: Arm, spans: Mapping[str, float], colour: str) -> str:
+def _cascade(arm: Arm, spans: Mapping[str, float], colour: str, words: Words) -> str:
     """One subject on a linear axis of its own: a bar is the time since the phase before."""
     end = max(spans.values())
-    title = f"{printable(subject(arm), limit=40)}, own linear axis"
+    title = words("notebook.own_axis", who=printable(subject(arm), limit=40))
     parts = [_text(_LEFT, 16, title)]
     before = 0.0
     for row, (name, at) in enumerate(spans.items()):
@@ -261,14 +293,15 @@ def _cascade(arm: Arm, spans: Mapping[str, float], colour: str) -> str:
         parts.append(
             f'<rect x="{x:.1f}" y="{y}" width="{width:.1f}" height="14" fill="{colour}"/>'
         )
-        note = f"+{format_ns(at - before)}, at {format_ns(at)}" if at else "0"
+        told = {"step": format_ns(at - before), "at": format_ns(at)}
+        note = words("notebook.step", **told) if at else "0"
         parts.append(_text(x + width + 6, y + 11, note))
         before = at
-    return _svg(f"Phases of {title}", 36 + len(spans) * 20, parts)
+    return _svg(title, 36 + len(spans) * 20, parts)
 
 
 def _log_axis(
-    values: Sequence[float], unit: str, bottom: float
+    values: Sequence[float], unit: str, bottom: float, words: Words
 ) -> tuple[Callable[[float], float], Iterable[str]]:
     """Where a value lies on a logarithmic axis, and the axis itself, which says that it is one."""
     ticks = _ticks(min(values), max(values), unit)
@@ -282,7 +315,7 @@ def _log_axis(
         + _text(across(tick), bottom + 14, format_tick(tick, unit), "middle")
         for tick in ticks
     ]
-    said = f"logarithmic axis: each step is {_step(unit):g} times more"
+    said = words("notebook.logarithmic", step=f"{_step(unit):g}")
     return across, (*drawn, _text(_LEFT, bottom + 32, said))
 
 

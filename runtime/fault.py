@@ -16,6 +16,10 @@ class Fault(Exception):  # noqa: N818 - the base names a fault; its subclasses a
         """One line for a terminal: what a guest, an image or a file put into it cannot act."""
         return printable(self.message if self.remedy is None else f"{self.message}; {self.remedy}")
 
+    def _render_traceback_(self) -> list[str]:
+        """What IPython shows of it: the sentence alone."""
+        return [f"isoscope: {self}"]
+
 
 def printable(text: str) -> str:
     """*text* on one line without anything that could steer a terminal: escaped, not dropped.

@@ -16,7 +16,7 @@ _OURS = (
 
 def seen() -> frozenset[str]:
     """Everything on this machine that one of our instances could be, as readable lines."""
-    return frozenset([*_mounts(), *_groups(), *_processes(), *_files()])
+    return frozenset([*_mounts(), *groups(), *_processes(), *_files()])
 
 
 def settled(before: frozenset[str]) -> frozenset[str]:
@@ -37,7 +37,8 @@ def _mounts() -> list[str]:
     return [f"mount {line.split()[4]}" for line in lines]
 
 
-def _groups() -> list[str]:
+def groups() -> list[str]:
+    """The control groups of all instances here, as lines."""
     return [
         f"cgroup {directory}"
         for directory, _, _ in os.walk("/sys/fs/cgroup")

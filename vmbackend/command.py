@@ -34,6 +34,17 @@ class Completed:
     phases: Mapping[str, int]
     failure: str | None = None
 
+    def _repr_html_(self) -> str:
+        """How it ended, as a notebook shows it."""
+        from runtime.image.markup import ended  # noqa: PLC0415 - only a notebook needs it
+
+        return ended(
+            exit_status=self.exit_status,
+            stdout=self.stdout,
+            stderr=self.stderr,
+            phases=self.phases,
+        )
+
 
 @dataclass(slots=True, kw_only=True)
 class Command:

@@ -79,6 +79,20 @@ class Machine:
             marks |= self._main.marks_ns
         return {name: marks[name] - marks["request"] for name in _PHASES if name in marks}
 
+    def _repr_html_(self) -> str:
+        """The machine as a notebook shows it: its kernel, what runs it, the phases it reached."""
+        from runtime.image import markup  # noqa: PLC0415 - only a notebook needs it
+
+        reached = "; ".join(f"{name} {at}" for name, at in markup.in_time(self.phases))
+        return markup.facts(
+            {
+                "virtual machine": f"under {self.accelerator.name}",
+                "kernel of its own": self.kernel_release,
+                "command": " ".join(self.spec.argv) or "none: it idles",
+                "phases": reached,
+            }
+        )
+
     def wait(self, *, timeout_s: float) -> Completed:
         """The end of ``spec.argv``.
 

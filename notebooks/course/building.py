@@ -1,8 +1,9 @@
 """From a lesson's text to its notebooks: one for students, one with solutions.
 
-The text is Python in jupytext's percent format, so that it can be read, linted and compared. What
-stands between ``# BEGIN SOLUTION`` and ``# END SOLUTION`` (markers that nbgrader and otter-grader
-read too) becomes ``...`` in the student's notebook. No outputs are stored.
+Each is stored in both languages; ``languages`` takes one of them out. The text is Python in
+jupytext's percent format, so that it can be read, linted and compared. What stands between
+``# BEGIN SOLUTION`` and ``# END SOLUTION`` (markers that nbgrader and otter-grader read too)
+becomes ``...`` in the student's notebook. No outputs are stored.
 """
 
 import re
@@ -11,6 +12,7 @@ from typing import Any
 
 import jupytext  # type: ignore[import-untyped]
 import nbformat
+from notebooks.course.languages import drifted
 
 NOTEBOOKS = Path(__file__).parent.parent
 SOURCE = NOTEBOOKS / "source"
@@ -21,6 +23,7 @@ _SOLUTION = re.compile(
 )
 _MARKER = re.compile(r"^ *# (?:BEGIN|END) SOLUTION\n", re.MULTILINE)
 _STUB = r"\g<indent>return ...  # replace this line" + "\n"
+_KEPT = ("lang", "tags")
 _METADATA = {
     "kernelspec": {"display_name": "Python 3", "language": "python", "name": "python3"},
     "language_info": {"name": "python"},
@@ -51,6 +54,12 @@ def solved(text: str) -> str:
     return _MARKER.sub("", text)
 
 
+def drift(name: str) -> list[str]:
+    """What of the lesson *name* is not there in both languages, or no longer says the same."""
+    text = (SOURCE / f"{name}.py").read_text()
+    return list(drifted(jupytext.reads(text, fmt="py:percent").cells))
+
+
 def build() -> list[Path]:
     """Write the notebooks of every lesson; the files written."""
     written = []
@@ -68,8 +77,8 @@ def notebook(text: str) -> str:
     read.metadata = nbformat.from_dict(_METADATA)  # type: ignore[no-untyped-call]
     for number, cell in enumerate(read.cells, start=1):
         cell["id"] = f"cell-{number:02}"  # nbformat would draw one by chance
-        tags = cell.metadata.get("tags")
-        cell.metadata = nbformat.from_dict({"tags": tags} if tags else {})  # type: ignore[no-untyped-call]
+        kept = {name: cell.metadata[name] for name in _KEPT if name in cell.metadata}
+        cell.metadata = nbformat.from_dict(kept)  # type: ignore[no-untyped-call]
     read.nbformat, read.nbformat_minor = 4, 5
     nbformat.validate(read)
     return str(nbformat.writes(read)).rstrip("\n") + "\n"  # type: ignore[no-untyped-call]

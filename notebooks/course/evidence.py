@@ -7,14 +7,16 @@ virtual machine of another.
 import hashlib
 from collections.abc import Mapping
 from dataclasses import dataclass
+from statistics import median
 from typing import Any
 
 from benchmarks.backend import Reading
 from benchmarks.results import Arm, Scalar
 from reports.notebook import Badge
+from reports.words import Words
 from runtime.image import Descriptor, Image, ImageConfig, Manifest
 
-SCHEMA = 1
+SCHEMA = 2
 SUBJECTS = ("host", "container", "vm")
 """The three ways of running that the first lesson compares, the plain process first."""
 
@@ -23,12 +25,14 @@ SUBJECTS = ("host", "container", "vm")
 class Look:
     """One instance, looked at while it idled; if it failed, only *error* says something.
 
-    ``alive`` is how many instances of the same image ran on the same backend when the memory was
-    read. ``phases`` are ns since the request and end with the first output.
+    ``limit_bytes`` is the memory it was given, where its backend enforces that. ``alive`` is how
+    many instances of the same image ran on the same backend when the memory was read. ``phases``
+    are ns since the request and end with the first output.
     """
 
     backend: str
     block: int
+    limit_bytes: int
     alive: int
     phases: Mapping[str, int]
     facts: Mapping[str, Scalar]
@@ -73,7 +77,9 @@ class ImageRecord:
 class Evidence:
     """Everything that a lesson shows numbers of. ``recorded`` is the day, or None: just now.
 
-    ``plan`` is the container's plan as it prints. ``note`` says why a recording is shown.
+    ``looks`` ran alone and with the same limits; ``pairs`` two at once; ``others`` alone, with
+    other amounts of memory. ``plan`` is the container's plan as it prints. ``note`` says why a
+    recording is shown.
     """
 
     schema: int
@@ -88,18 +94,19 @@ class Evidence:
     plan: str
     looks: tuple[Look, ...]
     pairs: tuple[Look, ...]
+    others: tuple[Look, ...]
     note: str | None = None
 
-    @property
-    def badge(self) -> Badge:
+    def badge(self, words: Words) -> Badge:
         """Where these numbers come from; it belongs on everything that shows some of them."""
-        accelerated = f"accelerator of the vm: {self.accelerator or 'none'}"
-        if self.recorded is None:
-            return Badge(live=True, sentence=f"live on this machine ({accelerated})")
-        machine = f"{self.environment['cpu'] or 'unnamed cpu'}, Linux {self.environment['kernel']}"
-        return Badge(
-            live=False, sentence=f"recorded on {self.recorded}: {machine} ({accelerated})"
-        )
+        said = {
+            "day": self.recorded,
+            "cpu": self.environment["cpu"] or words("notebook.unnamed"),
+            "accelerator": self.accelerator or words("lesson.no_accelerator"),
+        }
+        is_live = self.recorded is None
+        sentence = words("lesson.live" if is_live else "lesson.recorded", **said)
+        return Badge(live=is_live, sentence=sentence, words=words)
 
     def of(self, backend: str) -> tuple[Look, ...]:
         """The instances of *backend* that ran alone and did not fail, in order."""
@@ -110,10 +117,23 @@ class Evidence:
         found = tuple(look for look in self.pairs if look.backend == backend)
         return () if any(look.error is not None for look in found) else found
 
+    def pss_by_limit(self, backend: str) -> dict[int, int]:
+        """Memory given -> PSS of one instance alone (a median), in bytes; smallest limit first."""
+        seen: dict[int, list[int]] = {}
+        for look in (*self.looks, *self.others):
+            if look.backend == backend and "pss" in look.memory:
+                seen.setdefault(look.limit_bytes, []).append(look.memory_bytes["pss"])
+        return {limit: round(median(seen[limit])) for limit in sorted(seen)}
+
+    @property
+    def everyone(self) -> tuple[Look, ...]:
+        """All instances, those that failed included."""
+        return (*self.looks, *self.pairs, *self.others)
+
     @property
     def failures(self) -> tuple[Look, ...]:
         """The instances that gave nothing, with why: they count too."""
-        return tuple(look for look in (*self.looks, *self.pairs) if look.error is not None)
+        return tuple(look for look in self.everyone if look.error is not None)
 
     def arm(self, backend: str) -> Arm:
         """*backend* as a subject: the accelerator belongs to the vm's name."""

@@ -1,7 +1,8 @@
 """Lesson 1, one image three ways: what its cells call, and the checks of its exercises."""
 
 import random
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass
 from itertools import pairwise
 from typing import Any
 
@@ -9,6 +10,10 @@ from notebooks.course import recording
 from notebooks.course.checks import Case, Verdict, check
 from notebooks.course.evidence import SUBJECTS, Evidence, Look
 from notebooks.course.predictions import Prediction
+from notebooks.course.show import Show
+from notebooks.course.wording import words_of
+from reports.notebook import Shown, listing, together
+from reports.words import Words
 
 NAME = "01-one-image-three-ways"
 
@@ -16,78 +21,137 @@ Groups = set[frozenset[str]]
 Facts = Mapping[str, Mapping[str, Any]]
 Phases = Mapping[str, int]
 Memory = Mapping[str, int]
+Series = Mapping[int, int]
+_Told = tuple[Any, Mapping[str, object]]
+"""What a student's function is given, and what the story of it tells."""
 
 _MADE_UP = 20
 _PAGE = 4096
+_MIB = 1 << 20
 
-predict = Prediction
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Lesson:
+    """The lesson in one language: what its cells call."""
+
+    words: Words
+
+    @property
+    def show(self) -> Show:
+        """Evidence, to look at."""
+        return Show(words=self.words)
+
+    def predict(self, **answers: float | None) -> Prediction:
+        """What you expect. Raises NotAPrediction for what is no positive number."""
+        return Prediction(words=self.words, **answers)
+
+    def gather(self, mode: str) -> Evidence:
+        """The lesson's evidence; see ``recording.gather``."""
+        return recording.gather(NAME, mode, self.words)
+
+    def ask(self, evidence: Evidence, *argv: str) -> Shown:
+        """What *argv* prints inside each of the three, where *evidence* is from this machine."""
+        if evidence.recorded is not None:
+            said = self.words("lesson.nothing_started")
+            return listing(" ".join(argv), said, is_open=True)
+        from notebooks.course import observing  # noqa: PLC0415 - a recording needs no engine
+
+        return together(
+            *(listing(name, observing.ask(name, *argv), is_open=True) for name in SUBJECTS)
+        )
+
+    def check_longest_step(
+        self, function: Callable[[Phases], tuple[str, str, int]], evidence: Evidence, seed: int = 1
+    ) -> Verdict:
+        """Exercise 1: between which two neighbouring phases did most of the time pass?"""
+        real = [
+            (look.phases, {"name": name})
+            for name in reversed(SUBJECTS)
+            for look in evidence.of(name)[:1]
+        ]
+        made: Iterable[_Told] = ((_made_up_phases(chance), {}) for chance in _chances(seed))
+        return self._check("longest_step", function, longest_step, real, made, _explain_step)
+
+    def check_kernels(
+        self, function: Callable[[Facts], Groups], evidence: Evidence, seed: int = 1
+    ) -> Verdict:
+        """Exercise 2: which subjects share a kernel? Groups of names, told from facts."""
+        real = facts_of(evidence)
+        made: Iterable[_Told] = ((_made_up_facts(chance, real), {}) for chance in _chances(seed))
+        return self._check("kernels", function, kernels, [(real, {})], made, _explain_kernels)
+
+    def check_really_used(
+        self,
+        function: Callable[[Sequence[Memory]], int | None],
+        evidence: Evidence,
+        seed: int = 1,
+    ) -> Verdict:
+        """Exercise 3: how many bytes do these instances take together? None: cannot be told."""
+        real = [
+            (given, {"name": name})
+            for name in reversed(SUBJECTS)
+            if (given := [_amounts(look) for look in evidence.pair_of(name)])
+        ]
+        dealt = (
+            _made_up_memory(chance, gap=number % 4 == 0)
+            for number, chance in enumerate(_chances(seed), start=1)
+        )
+        made: Iterable[_Told] = ((each, {"count": len(each)}) for each in dealt)
+        return self._check("memory", function, really_used, real, made, _explain_memory)
+
+    def check_price(
+        self, function: Callable[[Series], float | None], evidence: Evidence, seed: int = 1
+    ) -> Verdict:
+        """Exercise 4: how much more is taken for each byte more that is given?"""
+        real = [
+            (given, {"name": name})
+            for name in ("vm", "container")
+            if len(given := evidence.pss_by_limit(name)) > 1
+        ]
+        made: Iterable[_Told] = (
+            (_made_up_series(chance, count=1 if number % 5 == 0 else chance.randint(2, 5)), {})
+            for number, chance in enumerate(_chances(seed), start=1)
+        )
+        return self._check("price", function, price, real, made, _explain_price)
+
+    def _check(
+        self,
+        exercise: str,
+        function: Callable[[Any], Any],
+        right: Callable[[Any], Any],
+        real: Iterable[_Told],
+        made_up: Iterable[_Told],
+        explain: Callable[[Case, Any, Words], str],
+    ) -> Verdict:
+        """Try *function* where *right* knows the answer: first on what was really seen."""
+        words, key = self.words, f"exercise.{exercise}"
+        cases = [
+            Case(given=given, right=right(given), story=words(f"{key}.seen", **told), seen=True)
+            for given, told in real
+        ]
+        cases += [
+            Case(
+                given=given,
+                right=right(given),
+                story=words(f"{key}.made_up", number=number, **told),
+            )
+            for number, (given, told) in enumerate(made_up, start=1)
+        ]
+
+        def explained(case: Case, answer: Any) -> str:
+            return explain(case, answer, words)
+
+        return check(words(f"{key}.name"), function, cases, explained, words)
 
 
-def gather(mode: str) -> Evidence:
-    """The lesson's evidence; see ``recording.gather``."""
-    return recording.gather(NAME, mode)
+def begin(language: str = "en") -> Lesson:
+    """The lesson, speaking *language*: ``en`` or ``ko``. Raises UnknownLanguage."""
+    return Lesson(words=words_of(language))
 
 
 def facts_of(evidence: Evidence) -> dict[str, dict[str, Any]]:
     """The identity facts of the first instance of each subject."""
     return {name: dict(looks[0].facts) for name in SUBJECTS if (looks := evidence.of(name))}
-
-
-def check_kernels(
-    function: Callable[[Facts], Groups], evidence: Evidence, *, seed: int = 1
-) -> Verdict:
-    """Exercise 2: which subjects share a kernel? Groups of names, told from facts."""
-    real = facts_of(evidence)
-    cases = [Case(given=real, right=kernels(real), story="the instances above", seen=True)]
-    chance = random.Random(seed)  # noqa: S311 - a game to repeat, not a secret
-    for number in range(1, _MADE_UP + 1):
-        made = _made_up_facts(chance, real)
-        cases.append(Case(given=made, right=kernels(made), story=f"made-up machine {number}"))
-    return check("exercise 2, kernels", function, cases, _explain_kernels)
-
-
-def check_longest_step(
-    function: Callable[[Phases], tuple[str, str, int]], evidence: Evidence, *, seed: int = 1
-) -> Verdict:
-    """Exercise 1: between which two neighbouring phases did most of the time pass?"""
-    cases = [
-        Case(
-            given=look.phases,
-            right=longest_step(look.phases),
-            story=f"the {name} above",
-            seen=True,
-        )
-        for name in reversed(SUBJECTS)
-        for look in evidence.of(name)[:1]
-    ]
-    chance = random.Random(seed)  # noqa: S311 - as above
-    for number in range(1, _MADE_UP + 1):
-        made = _made_up_phases(chance)
-        story = f"made-up instance {number}"
-        cases.append(Case(given=made, right=longest_step(made), story=story))
-    return check("exercise 1, longest step", function, cases, _explain_step)
-
-
-def check_really_used(
-    function: Callable[[Sequence[Memory]], int | None], evidence: Evidence, *, seed: int = 1
-) -> Verdict:
-    """Exercise 3: how many bytes do these instances take together? None if it cannot be told."""
-    cases = [
-        Case(
-            given=given,
-            right=really_used(given),
-            story=f"both instances of {name} above",
-            seen=True,
-        )
-        for name in reversed(SUBJECTS)
-        if (given := [_amounts(look) for look in evidence.pair_of(name)])
-    ]
-    chance = random.Random(seed)  # noqa: S311 - as above
-    for number in range(1, _MADE_UP + 1):
-        made = _made_up_memory(chance, gap=number % 4 == 0)
-        story = f"made-up set {number} of {len(made)} instances"
-        cases.append(Case(given=made, right=really_used(made), story=story))
-    return check("exercise 3, memory", function, cases, _explain_memory)
 
 
 def kernels(facts: Facts) -> Groups:
@@ -110,6 +174,14 @@ def really_used(readings: Sequence[Memory]) -> int | None:
     """The sum of PSS, in which every shared page counts once; None if one PSS is unknown."""
     known = [each["pss"] for each in readings if "pss" in each]
     return sum(known) if len(known) == len(readings) else None
+
+
+def price(series: Series) -> float | None:
+    """Bytes taken for each byte given, from the least to the most given; None for one point."""
+    if len(series) < 2:
+        return None
+    least, most = min(series), max(series)
+    return (series[most] - series[least]) / (most - least)
 
 
 def _amounts(look: Look) -> dict[str, int]:
@@ -155,38 +227,82 @@ def _made_up_memory(chance: random.Random, *, gap: bool) -> list[dict[str, int]]
     return readings
 
 
-def _explain_kernels(case: Case, answer: Any) -> str:
-    if not isinstance(answer, set):
-        return f"a set of frozensets is wanted, not {_short(answer)}."
-    given: Facts = case.given
-    by_release = {each["kernel_release"] for each in given.values()}
-    if len(answer) == len(by_release) != len(case.right):
-        return "two kernels can be of the same release. Which fact belongs to one boot only?"
-    return f"{len(answer)} groups were found where there are {len(case.right)} kernels."
+def _made_up_series(chance: random.Random, *, count: int) -> dict[int, int]:
+    """Amounts of memory that were given, in no order, and what was taken of each."""
+    given = chance.sample([64, 96, 128, 192, 256, 384, 512, 768, 1024, 2048], count)
+    base, slope = chance.randint(1, 300) * _MIB, chance.choice([0.0, 0.02, 0.3, 0.9])
+    return {
+        each * _MIB: base + int(each * _MIB * slope) + chance.randrange(_MIB) for each in given
+    }
 
 
-def _explain_step(case: Case, answer: Any) -> str:
+def _chances(seed: int) -> Iterator[random.Random]:
+    """As many sources of chance as there are made-up cases; *seed* makes them repeatable."""
+    chance = random.Random(seed)  # noqa: S311 - a game to repeat, not a secret
+    return (random.Random(chance.random()) for _ in range(_MADE_UP))  # noqa: S311 - as above
+
+
+def _explain_step(case: Case, answer: Any, words: Words) -> str:
+    def said(key: str, **told: object) -> str:
+        return words(f"exercise.longest_step.{key}", **told)
+
     if not isinstance(answer, tuple) or len(answer) != 3:
-        return f"a tuple (before, after, ns) is wanted, not {_short(answer)}."
+        return said("tuple", answer=_short(answer))
     phases: Phases = case.given
     before, after, _ = answer
     if before not in phases or after not in phases:
-        return f"there is no step from {before!r} to {after!r}; phases that were not seen differ."
+        return said("unknown", before=repr(before), after=repr(after))
     between = [n for n, at in phases.items() if phases[before] < at < phases[after]]
     if between:
-        return f"{before!r} and {after!r} are no neighbours: {between[0]!r} lies between them."
-    return "another step took longer. Does the order of a mapping say anything about time?"
+        return said("between", before=repr(before), after=repr(after), middle=repr(between[0]))
+    return said("another")
 
 
-def _explain_memory(case: Case, answer: Any) -> str:
+def _explain_kernels(case: Case, answer: Any, words: Words) -> str:
+    def said(key: str, **told: object) -> str:
+        return words(f"exercise.kernels.{key}", **told)
+
+    if not isinstance(answer, set):
+        return said("set", answer=_short(answer))
+    given: Facts = case.given
+    by_release = {each["kernel_release"] for each in given.values()}
+    if len(answer) == len(by_release) != len(case.right):
+        return said("release")
+    if len(answer) == len(case.right):
+        return said("members")
+    return said("count", found=len(answer), right=len(case.right))
+
+
+def _explain_memory(case: Case, answer: Any, words: Words) -> str:
+    def said(key: str, **told: object) -> str:
+        return words(f"exercise.memory.{key}", **told)
+
     readings: Sequence[Memory] = case.given
     if case.right is None:
-        return "one instance has no PSS. A gap is not zero: then the sum cannot be told."
+        return said("gap")
     if answer == sum(each["rss"] for each in readings):
-        return "that counts a page that two instances share twice."
+        return said("twice")
     if answer == sum(each["uss"] for each in readings):
-        return "that leaves out every page that two instances share."
-    return f"{_short(answer)} is not what they take together ({len(readings)} instances)."
+        return said("leaves_out")
+    return said("wrong", answer=_short(answer), count=len(readings))
+
+
+def _explain_price(case: Case, answer: Any, words: Words) -> str:
+    def said(key: str, **told: object) -> str:
+        return words(f"exercise.price.{key}", **told)
+
+    series: Series = case.given
+    if case.right is None:
+        return said("one")
+    least, most = min(series), max(series)
+    risen = series[most] - series[least]
+    if answer == series[most] / most:
+        return said("share")
+    if answer == risen:
+        return said("not_divided")
+    if risen and answer == (most - least) / risen:
+        return said("inverted")
+    return said("wrong", answer=_short(answer))
 
 
 def _short(answer: Any) -> str:

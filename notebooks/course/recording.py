@@ -13,6 +13,8 @@ from benchmarks.errors import BenchmarkError, ResultsError
 from benchmarks.results import write_atomically
 from benchmarks.strict_json import as_json, decode, loads
 from notebooks.course.evidence import SCHEMA, SUBJECTS, Evidence
+from notebooks.course.wording import ENGLISH
+from reports.words import Words
 from runtime.image import state_dir
 
 MODES = ("auto", "live", "recorded")
@@ -37,7 +39,7 @@ class NotHere(BenchmarkError):  # noqa: N818 - named by what is the case
     """A lesson was to be live, and this machine cannot run all that it needs."""
 
 
-def gather(lesson: str, mode: str) -> Evidence:
+def gather(lesson: str, mode: str, words: Words = ENGLISH) -> Evidence:
     """The evidence of *lesson*: measured now, or read from its recording.
 
     ``live`` raises NotHere where a subject cannot run; ``auto`` then takes the recording and says
@@ -46,7 +48,7 @@ def gather(lesson: str, mode: str) -> Evidence:
     if mode not in MODES:
         raise NotHere(f"unknown mode {mode!r}", remedy=f"choose from {', '.join(MODES)}")
     if mode == "recorded":
-        return replace(read(lesson), note="A recording was asked for.")
+        return replace(read(lesson), note=words("lesson.asked_recording"))
     from notebooks.course import observing  # noqa: PLC0415 - a recording needs no engine
 
     if not (missing := observing.unavailable()):
@@ -55,7 +57,7 @@ def gather(lesson: str, mode: str) -> Evidence:
     remedy = "; ".join(dict.fromkeys(each.remedy for each in missing.values() if each.remedy))
     if mode == "live":
         raise NotHere(f"this machine cannot run the lesson live ({why})", remedy=remedy)
-    return replace(read(lesson), note=f"A recording, because of {why}. What would help: {remedy}.")
+    return replace(read(lesson), note=words("lesson.because", why=why, remedy=remedy))
 
 
 def read(lesson: str, *, directory: Path = RECORDED) -> Evidence:

@@ -54,6 +54,17 @@ class Completed:
     stderr: bytes
     phases: Mapping[str, int]
 
+    def _repr_html_(self) -> str:
+        """How it ended, as a notebook shows it."""
+        from runtime.image import markup  # noqa: PLC0415 - only a notebook; a start must be light
+
+        return markup.ended(
+            exit_status=self.exit_status,
+            stdout=self.stdout,
+            stderr=self.stderr,
+            phases=self.phases,
+        )
+
 
 class DeadlinePassed(RuntimeFault):
     """The command did not end in time; it and all it started are dead now."""
@@ -115,6 +126,24 @@ class Container:
         self.groups = tuple(Path(g.path) for g in place(facts.hierarchies, spec.id, spec.within))
         self._facts = facts
         self._process = process
+
+    def _repr_html_(self) -> str:
+        """The container as a notebook shows it: a process, where it is, what it may use."""
+        from runtime.image import markup  # noqa: PLC0415 - only a notebook; a start must be light
+
+        status = self._process.poll()
+        limits = self.spec.limits
+        return markup.facts(
+            {
+                "container": self.id,
+                "process of this host": self.pid,
+                "state": "running" if status is None else f"ended with status {status}",
+                "command": " ".join(self.spec.process.argv) or "none: it idles",
+                "cpus": "no limit" if limits.cpus is None else f"{limits.cpus:g}",
+                "memory": _bytes(limits.memory_bytes),
+                "control groups": "; ".join(map(str, self.groups)),
+            }
+        )
 
     @property
     def process(self) -> Process:
@@ -210,3 +239,7 @@ def complete(
     return Completed(
         exit_status=status or 0, stdout=gathering.stdout, stderr=gathering.stderr, phases=phases
     )
+
+
+def _bytes(limit: int | None) -> str:
+    return "no limit" if limit is None else f"{limit} bytes"

@@ -55,35 +55,48 @@ class Plan:
     undo: tuple[Step, ...] = ()
 
     def _repr_html_(self) -> str:
-        """The plan as a notebook shows it: as it prints, every space kept."""
-        from html import escape  # noqa: PLC0415 - only a notebook needs it; a start must be light
+        """The plan as a notebook shows it: a table for each part, with the reason of each step."""
+        from runtime.image import markup  # noqa: PLC0415 - only a notebook; a start must be light
 
-        return f"<pre>{escape(render(self))}</pre>"
+        parts = []
+        for title, steps in _parts(self):
+            rows = (
+                (str(number), _render_call(step), step.reason) for number, step in enumerate(steps)
+            )
+            parts.append(markup.table(("step", "call", "reason"), rows, caption=title))
+        return "".join(parts)
 
 
 def render(plan: Plan) -> str:
     """The plan as text, one numbered line a step; the numbers are those that errors name."""
     lines: list[str] = []
-    clone = f"clone({_flags(plan.clone_flags, 'CLONE_')})"
-    lines += _section("in the caller", plan.host, start=0)
-    lines += _section("in a process that enters the container", plan.join, start=0)
-    lines += [clone, *_section("in the clone", plan.inside, start=0)]
-    lines += _section("when it has ended, in the caller", plan.undo, start=0)
+    for title, steps in _parts(plan):
+        lines += [title, *_section(steps)]
     return "\n".join(lines) + "\n"
 
 
-def _section(title: str, steps: tuple[Step, ...], *, start: int) -> Iterator[str]:
-    if not steps:
-        return
-    yield f"{title}:"
-    for number, step in enumerate(steps, start=start):
-        yield f"  {number:3}  {_render_step(step)}"
+def _parts(plan: Plan) -> Iterator[tuple[str, tuple[Step, ...]]]:
+    """What is done where, in order; a part without steps is left out."""
+    clone = f"clone({_flags(plan.clone_flags, 'CLONE_')})"
+    for title, steps in (
+        ("in the caller:", plan.host),
+        ("in a process that enters the container:", plan.join),
+        (f"{clone}\nin the clone:", plan.inside),
+        ("when it has ended, in the caller:", plan.undo),
+    ):
+        if steps:
+            yield title, steps
 
 
-def _render_step(step: Step) -> str:
+def _section(steps: tuple[Step, ...]) -> Iterator[str]:
+    for number, step in enumerate(steps):
+        yield f"  {number:3}  {_render_call(step)}  # {step.reason}"
+
+
+def _render_call(step: Step) -> str:
     arguments = ", ".join(_render_arguments(step))
     opens = f"{step.opens} = " if step.opens else ""
-    return f"{opens}{step.call}({arguments})  # {step.reason}"
+    return f"{opens}{step.call}({arguments})"
 
 
 def _render_arguments(step: Step) -> Iterable[str]:

@@ -6,6 +6,7 @@ between them run one way::
     cli -> bootstrap, unpacking -> layer -> tree, archive, compression
                       unpacking -> store -> index, blob, manifest -> document, reference
     users -> inside (files of an unpacked tree, read without leaving it)
+    manifest -> markup (what a notebook shows)
 """
 
 from runtime.errors import ImageError

@@ -142,23 +142,19 @@ class Image:
 
     def _repr_html_(self) -> str:
         """The image as a notebook shows it: what names it, what it is made of, what it runs."""
-        from html import escape  # noqa: PLC0415 - only a notebook needs it; a start must be light
+        from runtime.image import markup  # noqa: PLC0415 - only a notebook; a start must be light
 
         layers = self.manifest.layers
-        rows = {
-            "references": ", ".join(self.references) or "none",
-            "digest": self.digest,
-            "platform": f"{self.config.os}/{self.config.architecture}",
-            "layers": "; ".join(f"{each.digest} ({each.size_bytes} bytes)" for each in layers),
-            "runs": " ".join(self.config.command()) or "nothing of its own",
-            "size": f"{self.size_bytes} bytes, compressed",
-        }
-        left = 'style="text-align:left"'
-        cells = (
-            f'<tr><th scope="row" {left}>{name}</th><td {left}>{escape(value)}</td></tr>'
-            for name, value in rows.items()
+        return markup.facts(
+            {
+                "references": ", ".join(self.references) or "none",
+                "digest": self.digest,
+                "platform": f"{self.config.os}/{self.config.architecture}",
+                "layers": "; ".join(f"{each.digest} ({each.size_bytes} bytes)" for each in layers),
+                "runs": " ".join(self.config.command()) or "nothing of its own",
+                "size": f"{self.size_bytes} bytes, compressed",
+            }
         )
-        return f"<table>{''.join(cells)}</table>"
 
 
 def image_of(

@@ -11,11 +11,12 @@ import pytest
 from notebooks.course import lesson01, recording
 from notebooks.course.building import NOTEBOOKS
 from notebooks.course.evidence import Evidence
+from notebooks.course.languages import spoken
 
 ROOT = Path(__file__).parent.parent.parent
 BUDGET_S = 180
 Notebook = Any
-Execute = Callable[[str, str], Notebook]
+Execute = Callable[..., Notebook]
 
 
 @pytest.fixture(scope="session")
@@ -36,10 +37,10 @@ def execute(monkeypatch: pytest.MonkeyPatch) -> Iterator[Execute]:
         monkeypatch.setenv(name, str(own))
     monkeypatch.setenv("PYTHONPATH", str(ROOT))
 
-    def run(version: str, mode: str) -> Notebook:
+    def run(version: str, mode: str, language: str = "en") -> Notebook:
         monkeypatch.setenv(recording.MODE_VARIABLE, mode)
-        path = NOTEBOOKS / version / f"{lesson01.NAME}.ipynb"
-        notebook = nbformat.read(path, as_version=4)  # type: ignore[no-untyped-call]
+        stored = (NOTEBOOKS / version / f"{lesson01.NAME}.ipynb").read_text()
+        notebook = nbformat.reads(spoken(stored, language), as_version=4)  # type: ignore[no-untyped-call]
         NotebookClient(
             notebook,
             timeout=BUDGET_S,

@@ -52,6 +52,11 @@ def test_students_get_stubs_and_no_solution(lesson: str) -> None:
     assert "pss" in functions["solution"]
 
 
+@pytest.mark.parametrize("lesson", LESSONS)
+def test_every_text_is_there_in_both_languages_and_says_the_same(lesson: str) -> None:
+    assert building.drift(lesson) == []
+
+
 def test_a_solution_becomes_a_stub_in_its_place() -> None:
     text = "# %%\ndef f(x):\n    # BEGIN SOLUTION\n    y = x\n    return y\n    # END SOLUTION\n"
     cells = json.loads(building.notebook(building.student(text)))["cells"]

@@ -10,10 +10,12 @@ from notebooks.course import lesson01
 from notebooks.course.checks import Case, check
 from notebooks.course.evidence import Evidence
 
+LESSON = lesson01.begin()
 CHECKS: dict[str, Callable[..., Any]] = {
-    "kernels": lesson01.check_kernels,
-    "longest_step": lesson01.check_longest_step,
-    "really_used": lesson01.check_really_used,
+    "kernels": LESSON.check_kernels,
+    "longest_step": LESSON.check_longest_step,
+    "really_used": LESSON.check_really_used,
+    "price": LESSON.check_price,
 }
 SEEDS = (1, 2, 3, 4, 5)
 
@@ -93,6 +95,23 @@ def gaps_are_zero(readings: Any) -> int:
     return sum(each.get("pss", 0) for each in readings)
 
 
+def share_of_the_most(series: lesson01.Series) -> float:
+    return series[max(series)] / max(series)
+
+
+def difference(series: lesson01.Series) -> float:
+    return float(series[max(series)] - series[min(series)])
+
+
+def upside_down(series: lesson01.Series) -> float:
+    return (max(series) - min(series)) / (series[max(series)] - series[min(series)])
+
+
+def first_to_last(series: lesson01.Series) -> float:
+    (given, taken), *_, (most, more) = series.items()
+    return (more - taken) / (most - given)
+
+
 @pytest.mark.parametrize("seed", SEEDS)
 @pytest.mark.parametrize(
     ("name", "wrong", "hint"),
@@ -109,6 +128,11 @@ def gaps_are_zero(readings: Any) -> int:
         ("really_used", sum_of_uss, "leaves out"),
         ("really_used", gaps_are_zero, "A gap is not zero"),
         ("really_used", lambda readings: float(sum_of_rss(readings)), "twice"),
+        ("price", share_of_the_most, "how much of the limit was taken"),
+        ("price", difference, "a difference in bytes"),
+        ("price", upside_down, "upside down"),
+        ("price", first_to_last, "On "),
+        ("price", lambda series: lesson01.price(series) or 0.0, "only one limit"),
     ],
 )
 def test_wrong_answers_fail(
@@ -125,7 +149,7 @@ def test_a_function_cannot_change_what_it_is_judged_by(evidence: Evidence) -> No
         readings.clear()
         return answer
 
-    assert lesson01.check_really_used(greedy, evidence).status == "pass"
+    assert LESSON.check_really_used(greedy, evidence).status == "pass"
 
 
 def test_an_answer_that_cannot_be_compared_is_wrong() -> None:
@@ -136,11 +160,26 @@ def test_an_answer_that_cannot_be_compared_is_wrong() -> None:
         __hash__ = None  # type: ignore[assignment]
 
     case = Case(given=1, right=Odd(), story="this")
-    assert check("odd", lambda _: Odd(), [case], lambda *_: "wrong").status == "fail"
+    assert check("odd", lambda _: Odd(), [case], lambda *_: "wrong", LESSON.words).status == "fail"
+
+
+def test_a_fraction_may_be_rounded_differently(evidence: Evidence) -> None:
+    def nearly(series: lesson01.Series) -> float | None:
+        known = lesson01.price(series)
+        return None if known is None else known * (1 + 1e-12)
+
+    assert LESSON.check_price(nearly, evidence).status == "pass"
+
+
+def test_a_check_speaks_korean(evidence: Evidence) -> None:
+    korean = lesson01.begin("ko")
+    verdict = korean.check_really_used(sum_of_rss, evidence)
+    assert repr(verdict).startswith("✘ 연습 3, 함께 쓰는 메모리: 다시. 위의 vm 두 개: ")
+    assert verdict.status == "fail"
 
 
 def test_a_verdict_is_readable_without_colour(evidence: Evidence) -> None:
-    verdict = lesson01.check_kernels(lambda _: {"<b>"}, evidence)  # type: ignore[arg-type]
+    verdict = LESSON.check_kernels(lambda _: {"<b>"}, evidence)  # type: ignore[arg-type]
     assert repr(verdict).startswith("✘ exercise 2, kernels: fail. ")
     assert "kernels: fail" in verdict._repr_html_()
     assert "<b>'" not in verdict._repr_html_()

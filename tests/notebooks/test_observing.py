@@ -24,6 +24,11 @@ def test_a_look_sees_phases_facts_and_memory(name: str, busybox: Image) -> None:
     assert 0 < look.memory_bytes["uss"] <= look.memory_bytes["pss"] <= look.memory_bytes["rss"]
 
 
+def test_a_look_is_given_the_memory_it_says(busybox: Image) -> None:
+    look = observing.look("container", busybox, limit_bytes=128 << 20)
+    assert look.limit_bytes == look.facts["memory_total_bytes"] == 128 << 20
+
+
 @pytest.mark.parametrize("name", NAMES)
 def test_two_at_once_share_pages(name: str, busybox: Image) -> None:
     alone = observing.look(name, busybox)
@@ -45,7 +50,7 @@ def test_an_instance_that_fails_is_kept_with_its_error(
     monkeypatch.setattr(observing, "ARGV", ("false",))  # ends without a word
     monkeypatch.setattr(observing, "SUBJECTS", NAMES)
     evidence = observing.observe(blocks=2)
-    assert len(evidence.failures) == len(NAMES) * (2 + 1)
+    assert len(evidence.failures) == len(NAMES) * (2 + 1) + len(observing.OTHER_LIMITS_BYTES)
     assert all("no output" in str(look.error) for look in evidence.failures)
     assert not any(evidence.of(name) or evidence.pair_of(name) for name in SUBJECTS)
     assert evidence.image.image == busybox

@@ -11,6 +11,7 @@ from notebooks.course import lesson01, recording
 from notebooks.course.evidence import SUBJECTS, Evidence
 from notebooks.course.recording import NotHere
 
+LESSON = lesson01.begin()
 FILE = recording.RECORDED / f"{lesson01.NAME}.json"
 
 
@@ -18,6 +19,9 @@ def test_the_recording_is_small_real_and_whole(evidence: Evidence) -> None:
     assert FILE.stat().st_size <= 100_000
     assert evidence.recorded is not None
     assert not evidence.failures
+    assert "changed" not in evidence.versions["isoscope"]
+    for name in ("container", "vm"):
+        assert len(evidence.pss_by_limit(name)) == 3
     for name in SUBJECTS:
         assert len(evidence.of(name)) == 3
         assert len(evidence.pair_of(name)) == 2
@@ -66,7 +70,7 @@ def test_a_missing_recording_says_what_helps(tmp_path: Path) -> None:
 
 def test_an_unknown_mode_is_refused() -> None:
     with pytest.raises(NotHere, match="auto, live, recorded"):
-        lesson01.gather("sometimes")
+        LESSON.gather("sometimes")
 
 
 def test_paths_of_this_machine_are_taken_out(
@@ -95,9 +99,9 @@ def test_a_machine_that_cannot_says_why_and_shows_the_recording(
     # Without any programs there is no QEMU: real probes find that out.
     monkeypatch.setenv("ISOSCOPE_HOME", str(tmp_path))
     monkeypatch.setenv("PATH", str(tmp_path))
-    evidence = lesson01.gather("auto")
+    evidence = LESSON.gather("auto")
     assert evidence.recorded is not None
     assert evidence.note is not None
-    assert evidence.note.startswith("A recording, because of vm: ")
+    assert evidence.note.startswith("This is a recording, because vm: ")
     with pytest.raises(NotHere, match="cannot run the lesson live"):
-        lesson01.gather("live")
+        LESSON.gather("live")
