@@ -3,7 +3,6 @@
 Source: OCI distribution-spec 1.1, "Pull", "Push", "Content Discovery".
 """
 
-import hashlib
 import re
 from collections.abc import Callable, Iterator
 from contextlib import AbstractContextManager, ExitStack
@@ -13,11 +12,11 @@ from typing import Self, TypeVar
 from urllib.parse import quote
 
 from runtime.errors import ImageError
-from runtime.image.blob import Reader
+from runtime.image.blob import Reader, digest_of
 from runtime.image.document import MAX_DOCUMENT_BYTES, parse_document
 from runtime.image.manifest import Descriptor
 from runtime.image.reference import is_digest
-from runtime.image.registry.choice import ACCEPTED, INDEX_TYPE, media_type_of
+from runtime.image.registry.choice import ACCEPTED
 from runtime.image.registry.endpoint import Endpoint
 from runtime.image.registry.errors import RegistryError, TransientError
 from runtime.image.registry.patience import pause, retried
@@ -25,6 +24,7 @@ from runtime.image.registry.places import Place
 from runtime.image.registry.transfers import Transfer
 from runtime.image.registry.url import Url
 from runtime.image.registry.wire import Body, Reply
+from runtime.image.served import INDEX_TYPE, media_type_of
 
 MAX_TAGS = 1_000_000
 MAX_PAGES = 10_000
@@ -356,11 +356,6 @@ class _Counted:
         chunk = self._source.read(size)
         self._transfer.done_bytes += len(chunk)
         return chunk
-
-
-def digest_of(raw: bytes) -> str:
-    """The digest of *raw*."""
-    return f"sha256:{hashlib.sha256(raw).hexdigest()}"
 
 
 def _document(raw: bytes, told_type: str | None, promised: str | None) -> Document:
