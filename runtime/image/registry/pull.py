@@ -58,7 +58,7 @@ def pull(
     for place in mirrors:
         try:
             return _pull_from(store, reference, access, place, platform, watcher)
-        except RegistryError:
+        except ImageError:
             continue  # the registry itself has the last word
     return _pull_from(store, reference, access, home, platform, watcher)
 

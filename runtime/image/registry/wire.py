@@ -125,16 +125,23 @@ class Wire:
         self, method: str, url: Url, headers: Mapping[str, str], body: Body | None = None
     ) -> Iterator[Reply]:
         """Send one request; the reply, whatever its status. Raises TransientError."""
-        line = self._take(url)
+        line = self._kept(url) or self._fresh(url)
         reusable = False
         try:
-            reply = line.exchange(method, url, headers, body)
+            try:
+                reply = line.exchange(method, url, headers, body)
+            except TransientError as error:
+                if not error.at_once or not _repeatable(body):
+                    raise
+                self._give_back(line, reusable=False)
+                line = self._fresh(url)
+                reply = line.exchange(method, url, headers, body)
             yield reply
             reusable = reply.release()
         finally:
             self._give_back(line, reusable=reusable)
 
-    def _take(self, url: Url) -> "_Line":
+    def _kept(self, url: Url) -> "_Line | None":
         with self._guard:
             for line in reversed(self._idle):
                 if line.origin == url.origin:
@@ -142,6 +149,9 @@ class Wire:
                     self._busy.add(line)
                     line.used_before = True
                     return line
+        return None
+
+    def _fresh(self, url: Url) -> "_Line":
         line = _Line(url, self.patience, self.called_off)
         with self._guard:
             self._busy.add(line)
@@ -193,6 +203,8 @@ class _Line:
             self.give_time()
             try:
                 response.begin()
+            except TimeoutError:
+                raise
             except (OSError, http.client.HTTPException, ValueError):
                 raise broken or TransientError(
                     f"{url.authority} ended the connection without an answer",
@@ -212,12 +224,20 @@ class _Line:
         return io.BufferedReader(_Incoming(self), CHUNK_BYTES)
 
     def receive_into(self, buffer: "WriteableBuffer") -> int:
-        """recv(2) that ends when the peer's time is over. Raises OSError."""
+        """recv(2) that ends when the peer's time is over. Raises TimeoutError.
+
+        A connection that is reset ends as one that is closed: what came before it counts.
+        """
         left_s = (self._until_ns - time.monotonic_ns()) / 1e9
         if left_s <= 0 or self._socket is None:
             raise TimeoutError
         self._socket.settimeout(left_s)
-        return self._socket.recv_into(buffer)
+        try:
+            return self._socket.recv_into(buffer)
+        except TimeoutError:
+            raise
+        except OSError:
+            return 0
 
     def cut(self) -> None:
         """End what is going on, from another thread."""
@@ -310,6 +330,10 @@ def _head(method: str, url: Url, headers: Mapping[str, str], body: Body | None) 
             raise RegistryError(f"a value for the header {name} holds what no header may hold")
         lines.append(f"{name}: {value}")
     return "\r\n".join([*lines, "", ""]).encode("ascii")
+
+
+def _repeatable(body: Body | None) -> bool:
+    return body is None or isinstance(body.source, bytes)
 
 
 def _chunks(body: Body | None) -> Iterator[bytes]:
