@@ -143,6 +143,8 @@ class Wire:
 
     def _kept(self, url: Url) -> "_Line | None":
         with self._guard:
+            if self.called_off.is_set():
+                raise InterruptedTransferError
             for line in reversed(self._idle):
                 if line.origin == url.origin:
                     self._idle.remove(line)
@@ -154,6 +156,8 @@ class Wire:
     def _fresh(self, url: Url) -> "_Line":
         line = _Line(url, self.patience, self.called_off)
         with self._guard:
+            if self.called_off.is_set():
+                raise InterruptedTransferError
             self._busy.add(line)
         try:
             line.connect(self._trust)
@@ -269,17 +273,22 @@ class _Line:
             candidate = socket.socket(family, kind, protocol)
             self._socket = candidate  # so that it can be cut while it connects
             try:
+                self._require_wanted()
                 candidate.settimeout(self._patience.connect_s)
                 candidate.connect(address)
                 candidate.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
+                self._require_wanted()
             except OSError as error:
                 candidate.close()
                 last = error
-                if self._called_off.is_set():
-                    break
             else:
                 return candidate
         raise last
+
+    def _require_wanted(self) -> None:
+        """Go on only if nobody called it off: what is not connected yet cannot be cut."""
+        if self._called_off.is_set():
+            raise InterruptedTransferError
 
     def _send(self, head: bytes, body: Body | None) -> TransientError | None:
         """Send all; if the peer stops listening, what to say unless it has answered already."""

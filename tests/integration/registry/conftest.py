@@ -1,12 +1,14 @@
 """Registries that are real: ours, and Debian's docker-registry where it is installed."""
 
 import hashlib
+import io
 import json
 import os
 import random
 import shutil
 import socket
 import subprocess
+import tarfile
 import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -57,13 +59,28 @@ def access() -> Access:
 
 @pytest.fixture
 def make() -> MakeImage:
-    """make(store, name, *sizes of layers) -> an image of random layers."""
+    """make(store, name, *sizes of layers) -> an image of random layers, or tars of such."""
+
+    def tar_of(blob: bytes) -> bytes:
+        packed = io.BytesIO()
+        with tarfile.open(fileobj=packed, mode="w") as archive:
+            member = tarfile.TarInfo(f"file-{len(blob)}")
+            member.size = len(blob)
+            archive.addfile(member, io.BytesIO(blob))
+        return packed.getvalue()
 
     def make(
-        store: Store, name: str, *sizes: int, architecture: str = "amd64", seed: int = 1
+        store: Store,
+        name: str,
+        *sizes: int,
+        architecture: str = "amd64",
+        seed: int = 1,
+        tars: bool = False,
     ) -> Image:
         stream = random.Random(seed)  # noqa: S311 - bytes to repeat, not a secret
         blobs = [stream.randbytes(size) for size in sizes or (300_000, 2000)]
+        if tars:
+            blobs = [tar_of(blob) for blob in blobs]
         config = {
             "architecture": architecture,
             "os": "linux",
