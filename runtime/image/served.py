@@ -35,10 +35,8 @@ class Served:
     beside: str | None = None
 
 
-def parse_served(raw: bytes | None) -> tuple[Served, ...]:
-    """The entries of ``served.json``; none if there is no such file. Raises ImageError."""
-    if raw is None:
-        return ()
+def parse_served(raw: bytes) -> tuple[Served, ...]:
+    """The entries of ``served.json``. Raises ImageError."""
     return tuple(_entry(node) for node in parse_document(raw, "served.json")["manifests"].items())
 
 
