@@ -107,12 +107,12 @@ def _serve(arguments: argparse.Namespace, in_use: Callable[[str], tuple[str, ...
     )
     with serving(Store(), service) as server:
         scheme = "http" if tls is None else "https"
-        _say(f"serving the images of this machine at {scheme}://{server.authority}/")
-        sys.stdout.flush()
         if not is_loopback(arguments.host):
             _warn(_exposed(arguments))
         elif service.passwords is None and not service.read_only:
             _warn("every user of this machine can replace its images; --read-only forbids that")
+        _say(f"serving the images of this machine at {scheme}://{server.authority}/")
+        sys.stdout.flush()
         server.wait()
     return 0
 
