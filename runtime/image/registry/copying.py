@@ -56,6 +56,8 @@ def copy(
         for part in documents[:-1]:
             here.put_manifest(part, part.descriptor.digest)
         here.put_manifest(document, target.tag or document.descriptor.digest)
+        for part in documents:
+            here.announce(part)
     return Copied(
         digest=document.descriptor.digest,
         name=str(target),

@@ -7,6 +7,7 @@ Source: RFC 9110 and 9112.
 
 import http.client
 import io
+import math
 import re
 import socket
 import threading
@@ -31,6 +32,7 @@ MAX_IDLE = 8
 
 _AGENT = "isoscope"
 _DRAIN_BYTES = 64 << 10
+_DRAIN_S = 1.0
 _FIELD = re.compile(r"[\t -~]*")
 
 
@@ -48,6 +50,7 @@ class Reply:
     def __init__(self, line: "_Line", response: http.client.HTTPResponse, url: Url) -> None:
         self._line = line
         self._response = response
+        self._abandoned = False
         self.url = url
         self.status = response.status
 
@@ -81,15 +84,18 @@ class Reply:
             raise TransientError(f"the answer of {self.url.authority} was cut off")
         return b"".join(parts)
 
+    def abandon(self) -> None:
+        """Want nothing more of this reply, nor of its connection."""
+        self._abandoned = True
+
     def release(self) -> bool:
         """Read off a short rest of the body; whether the connection can serve once more."""
-        with suppress(TransientError, InterruptedTransferError):
-            left = _DRAIN_BYTES
-            while left > 0 and not self._response.isclosed():
-                chunk = self.read(left)
-                left -= len(chunk)
-                if not chunk:
-                    break
+        if self._abandoned:
+            return False
+        with suppress(TransientError, InterruptedTransferError), self._line.told():
+            self._line.give_time(_DRAIN_S)
+            if not self._response.isclosed():
+                self._response.read(_DRAIN_BYTES)
             return self._response.isclosed() and not self._response.will_close
         return False
 
@@ -219,9 +225,10 @@ class _Line:
             response.will_close = True
         return Reply(self, response, url)
 
-    def give_time(self) -> None:
-        """From now on the peer has ``silence_s`` for what is read next."""
-        self._until_ns = time.monotonic_ns() + round(self._patience.silence_s * 1e9)
+    def give_time(self, most_s: float = math.inf) -> None:
+        """From now on the peer has ``silence_s`` for what is read next, or less."""
+        left_s = min(self._patience.silence_s, most_s)
+        self._until_ns = time.monotonic_ns() + round(left_s * 1e9)
 
     def makefile(self, _mode: str) -> io.BufferedReader:
         """What HTTPResponse reads from; closing it leaves the connection open."""

@@ -157,8 +157,9 @@ def test_a_pull_by_digest(
 
 
 def test_a_copy_brings_all_platforms_and_what_refers_to_them(
-    platforms: dict[str, Image], server: Server, theirs: Store, tmp_path: Path, access: Access
-) -> None:
+    platforms: dict[str, Image], server: Server, theirs: Store, tmp_path: Path, access: Access,
+    docker_registry: Callable[..., str],
+) -> None:  # fmt: skip
     from runtime.image.registry.catalog import Catalog
 
     subject = theirs.served()[0].descriptor
@@ -184,6 +185,12 @@ def test_a_copy_brings_all_platforms_and_what_refers_to_them(
         one = copy(source, single, access, platform=parse_platform("linux/arm64"))
         assert one.digest == platforms["arm64"].digest
     assert there.resolve("x/y:2").digest == platforms["amd64"].digest
+    older = parse_reference(f"{docker_registry()}/x/y:2")  # it lists no referrers itself
+    for _ in range(2):
+        copy(source, older, access, referrers=True)
+        with Session(access) as session:
+            repository = session.repository(access.settings.place(older))
+            assert [each.digest for each in repository.referrers(subject.digest)] == [signed]
 
 
 def _hash(raw: bytes) -> str:
