@@ -252,6 +252,7 @@ _PARSERS = {
     "gc": "benchmarks.cli:gc_parser",
     "image": "runtime.image.cli:image_parser",
     "lab": "notebooks.course.cli:lab_parser",
+    "registry": "runtime.image.registry.cli:registry_parser",
     "report": "reports.cli:report_parser",
 }
 """Where the parser of a verb is made; ``run`` has one for each backend."""

@@ -11,6 +11,8 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from runtime.commandline import Parser
+from runtime.fault import printable
 from runtime.image.reference import parse_reference
 from runtime.image.registry.errors import RegistryError
 from runtime.image.store import Store
@@ -66,9 +68,17 @@ def main(argv: Sequence[str], *, in_use: Callable[[str], tuple[str, ...]]) -> in
 
     *in_use* names what stands on an image. Raises RuntimeFault for the caller to show.
     """
-    parser = argparse.ArgumentParser(
-        prog="isoscope registry", description="Serve this machine's images to others."
-    )
+    parser = registry_parser()
+    arguments = parser.parse_args(argv)
+    if arguments.tls_key is not None and arguments.tls_cert is None:
+        parser.error("--tls-key needs --tls-cert")
+    return _serve(arguments, in_use)
+
+
+def registry_parser() -> Parser:
+    """All the verbs of ``isoscope registry``."""
+    description = "Serve this machine's images to others."
+    parser = Parser(prog="isoscope registry", description=description)
     verbs = parser.add_subparsers(required=True, metavar="VERB")
     serve = verbs.add_parser("serve", help="be a registry over the image store, until Ctrl-C")
     add = serve.add_argument
@@ -80,10 +90,7 @@ def main(argv: Sequence[str], *, in_use: Callable[[str], tuple[str, ...]]) -> in
     add("--tls-cert", type=Path, metavar="FILE", help="speak TLS, with this certificate")
     add("--tls-key", type=Path, metavar="FILE", help="its key, if it is in a file of its own")
     add("-v", "--verbose", action="store_true", help="print each request")
-    arguments = parser.parse_args(argv)
-    if arguments.tls_key is not None and arguments.tls_cert is None:
-        parser.error("--tls-key needs --tls-cert")
-    return _serve(arguments, in_use)
+    return parser
 
 
 def _serve(arguments: argparse.Namespace, in_use: Callable[[str], tuple[str, ...]]) -> int:
@@ -132,8 +139,6 @@ def _port(text: str) -> int:
 
 
 def _log(line: str) -> None:
-    from runtime.image.cli import printable  # noqa: PLC0415 - it imports us
-
     _warn(printable(line))
 
 
@@ -234,7 +239,6 @@ def _copy(_: Store, arguments: argparse.Namespace) -> int:
 
 
 def _tags(_: Store, arguments: argparse.Namespace) -> int:
-    from runtime.fault import printable  # noqa: PLC0415 - it imports us
     from runtime.image.registry.access import Session  # noqa: PLC0415
 
     reference = parse_reference(arguments.name)
