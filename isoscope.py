@@ -21,8 +21,9 @@ isoscope: one OCI image as a plain process, a container and a virtual machine, m
   isoscope compare RUN RUN          what changed between two runs
   isoscope run [--on BACKEND] IMAGE [CMD…]
                                     run a command, isolated as BACKEND does: container, vm, host
-  isoscope image ls|inspect|bootstrap|rm
-                                    the images of this machine
+  isoscope image ls|inspect|bootstrap|rm|pull|push|copy|tags|login|logout
+                                    the images of this machine, and those of registries
+  isoscope registry serve           be a registry over the images of this machine
   isoscope lab                      the lessons, in JupyterLab, on copies of your own
   isoscope gc                       remove what killed runs left behind
   isoscope completion bash|zsh|fish
@@ -125,6 +126,12 @@ def _lab(rest: list[str]) -> int:
     return lab_main(rest)
 
 
+def _registry(rest: list[str]) -> int:
+    from runtime import cli
+
+    return cli.main(["registry", *rest])
+
+
 def _report(rest: list[str]) -> int:
     from reports import cli
 
@@ -179,6 +186,7 @@ _VERBS = {
     "gc": _gc,
     "image": _image,
     "lab": _lab,
+    "registry": _registry,
     "report": _report,
     "run": _run,
 }
@@ -244,6 +252,7 @@ _PARSERS = {
     "gc": "benchmarks.cli:gc_parser",
     "image": "runtime.image.cli:image_parser",
     "lab": "notebooks.course.cli:lab_parser",
+    "registry": "runtime.image.registry.cli:registry_parser",
     "report": "reports.cli:report_parser",
 }
 """Where the parser of a verb is made; ``run`` has one for each backend."""

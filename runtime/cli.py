@@ -1,4 +1,4 @@
-"""The runtime's verbs: ``run`` a container, and everything about images.
+"""The runtime's verbs: ``run`` a container, everything about images, and a registry of them.
 
 The only place of this package that prints and chooses an exit status: the workload's own, 125
 for a failure of ours, 126 and 127 for a command that cannot run, 2 for wrong usage.
@@ -22,12 +22,13 @@ from runtime.container.trial import obstacle
 from runtime.errors import RuntimeFault
 from runtime.image import Image, Store, find_image
 from runtime.image import cli as image_cli
+from runtime.image.registry import cli as registry_cli
 
 _INTERRUPTED = 128 + signal.SIGINT
 
 
 def main(argv: Sequence[str]) -> int:
-    """Run one verb (``run`` or ``image``) with its arguments; the exit status."""
+    """Run one verb (``run``, ``image``, ``registry``) with its arguments; the exit status."""
     verb, *rest = argv
     try:
         return _VERBS[verb](rest)
@@ -93,4 +94,9 @@ def _image(argv: Sequence[str]) -> int:
     return image_cli.main(argv, in_use=instances_of)
 
 
-_VERBS = {"run": _run, "image": _image}
+def _registry(argv: Sequence[str]) -> int:
+    end_on_termination()
+    return registry_cli.main(argv, in_use=instances_of)
+
+
+_VERBS = {"run": _run, "image": _image, "registry": _registry}

@@ -16,6 +16,11 @@ CHUNK_BYTES = 256 << 10
 _REMEDY = "remove the image that uses it and make it again"
 
 
+def digest_of(raw: bytes) -> str:
+    """The digest of *raw*."""
+    return f"sha256:{hashlib.sha256(raw).hexdigest()}"
+
+
 class Reader(Protocol):
     """Anything bytes can be read from, as a file opened for reading."""
 
@@ -62,6 +67,16 @@ class BlobReader:
 @contextmanager
 def open_blob(folder: Path, digest: str, size_bytes: int | None) -> Iterator[BlobReader]:
     """The blob *digest* in *folder*, as a stream that verifies itself. Raises ImageError."""
+    with open_raw(folder, digest) as (file, _):
+        yield BlobReader(file, digest, size_bytes)
+
+
+@contextmanager
+def open_raw(folder: Path, digest: str) -> Iterator[tuple[BinaryIO, int]]:
+    """The file of the blob *digest* and its size in bytes; nothing vouches for what is read.
+
+    Raises ImageError if there is none.
+    """
     path = folder / digest.removeprefix("sha256:")
     try:
         # O_NONBLOCK: a FIFO put in a blob's place must be an error, not a wait for ever.
@@ -71,9 +86,25 @@ def open_blob(folder: Path, digest: str, size_bytes: int | None) -> Iterator[Blo
     except OSError as error:
         raise ImageError(f"blob {digest} cannot be read: {error.strerror}") from error
     with open(descriptor, "rb") as file:  # noqa: PTH123 - wraps a descriptor
-        if not stat.S_ISREG(os.fstat(descriptor).st_mode):
+        status = os.fstat(descriptor)
+        if not stat.S_ISREG(status.st_mode):
             raise ImageError(f"blob {digest} is not a regular file", remedy=_REMEDY)
-        yield BlobReader(file, digest, size_bytes)
+        yield file, status.st_size
+
+
+def keep_blob(folder: Path, scratch: Path, file: Path, digest: str) -> None:
+    """Let *file*, durable and known to hash to *digest*, be a blob of *folder* as well.
+
+    It is linked, not copied: all three are on one file system. Whatever has the blob's name is
+    replaced.
+    """
+    temporary = scratch / os.urandom(16).hex()
+    try:
+        temporary.hardlink_to(file)
+        temporary.replace(folder / digest.removeprefix("sha256:"))
+    finally:
+        temporary.unlink(missing_ok=True)  # rename(2) of two links of one file leaves both
+    sync_directory(folder)
 
 
 def write_blob(

@@ -33,8 +33,9 @@ from runtime.image.manifest import (
     image_of,
 )
 from runtime.image.reference import parse_reference
-from runtime.image.registry.choice import INDEX_TYPES, choose, parse_entries, this_platform
+from runtime.image.registry.choice import choose, parse_entries, this_platform
 from runtime.image.save import FULL_NAME
+from runtime.image.served import INDEX_TYPES
 from runtime.image.store import Store
 
 MAX_INDEX_DEPTH = 4

@@ -1,6 +1,7 @@
 """The image store: an OCI image layout on disk that several processes may use at once.
 
     ROOT/oci-layout, ROOT/index.json      as the image-spec says; other tools read them
+    ROOT/served.json                      manifests that only the registry serves, if any
     ROOT/blobs/sha256/HEX                 content, verified on every read
     ROOT/ingest/                          blobs being written; empty when nobody writes
     ROOT/index.lock                       held while index.json changes
@@ -14,10 +15,11 @@ from collections.abc import Callable, Iterator, Sequence
 from contextlib import AbstractContextManager, ExitStack, contextmanager
 from dataclasses import dataclass
 from pathlib import Path
+from typing import BinaryIO
 
 from runtime.errors import ImageError
 from runtime.image import index
-from runtime.image.blob import BlobReader, Reader, open_blob, write_blob
+from runtime.image.blob import BlobReader, Reader, keep_blob, open_blob, open_raw, write_blob
 from runtime.image.document import MAX_DOCUMENT_BYTES
 from runtime.image.durable import locked, locked_if_free, write_whole
 from runtime.image.home import TRAVERSABLE, state_dir
@@ -31,6 +33,7 @@ from runtime.image.manifest import (
 )
 from runtime.image.reference import is_digest, parse_reference
 from runtime.image.rootfs import remove_rootfs
+from runtime.image.served import Served, needed_by, parse_served, render_served
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -170,6 +173,37 @@ class Store:
             after = rest(before)
             return self._pruned(index.gone(before, after), self._unneeded(after))
 
+    # For the registry, which serves more than the images
+
+    def entries(self) -> tuple[index.Entry, ...]:
+        """The index: each manifest with each of its names; no manifest is read."""
+        return self._entries()
+
+    def open_raw(self, digest: str) -> AbstractContextManager[tuple[BinaryIO, int]]:
+        """A blob's file and its size in bytes, for parts of it: nothing vouches for those."""
+        return open_raw(self._blobs, digest)
+
+    def keep_blob(self, file: Path, digest: str) -> None:
+        """Link *file* in as the blob *digest*, to which it is known to hash. Raises ImageError."""
+        with self.writing(), self._told():
+            keep_blob(self._blobs, self._ingest, file, digest)
+
+    def served(self) -> tuple[Served, ...]:
+        """What the registry serves besides the images: indexes, artifacts, nameless images."""
+        try:
+            return parse_served((self.root / "served.json").read_bytes())
+        except FileNotFoundError:
+            return ()
+
+    def serve(self, change: Callable[[Sequence[Served]], Sequence[Served]]) -> None:
+        """Let the registry serve what *change* makes of what it serves. Raises ImageError."""
+        with self.writing(), self._told(), locked(self.root / "index.lock"):
+            write_whole(self.root / "served.json", render_served(change(self.served())))
+
+    def sweep(self) -> tuple[str, ...]:
+        """Delete the blobs that nothing needs; their digests. Raises ImageError."""
+        return self._reduce(lambda entries: entries).blobs
+
     # Inside
 
     @property
@@ -305,4 +339,4 @@ class Store:
             manifest = self._manifest(entry.descriptor)
             blobs = (entry.descriptor, manifest.config, *manifest.layers)
             needed.update(blob.digest for blob in blobs)
-        return needed
+        return needed | needed_by(self.served(), self.read_blob)

@@ -23,7 +23,7 @@ MAX_TOKEN_ANSWER_BYTES = 128 << 10
 
 _CLIENT = "isoscope"
 _TOKEN = re.compile(r"[!-~]+")
-_SCHEME = re.compile(r"\s*,?\s*([A-Za-z0-9_-]+)(?:\s+|$)(?!=)")
+_SCHEME = re.compile(r"\s*,?\s*([A-Za-z0-9_-]+)(?:\s+|(?=,)|$)(?!=)")
 _PARAMETER = re.compile(r'\s*,?\s*([A-Za-z0-9_-]+)\s*=\s*(?:"((?:[^"\\]|\\.)*)"|([^\s",]*))')
 
 

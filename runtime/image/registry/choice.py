@@ -3,7 +3,6 @@
 Source: OCI image-spec, ``image-index.md``; variants after Go's GOARM and GOAMD64 habits.
 """
 
-import json
 import platform as machine
 import re
 from collections.abc import Sequence
@@ -11,12 +10,10 @@ from dataclasses import dataclass
 
 from runtime.errors import ImageError
 from runtime.image.document import Node, parse_document
-from runtime.image.manifest import MANIFEST_TYPE, MANIFEST_TYPES, Descriptor
+from runtime.image.manifest import MANIFEST_TYPES, Descriptor
 from runtime.image.registry.errors import RegistryError
+from runtime.image.served import INDEX_TYPES
 
-INDEX_TYPE = "application/vnd.oci.image.index.v1+json"
-DOCKER_LIST_TYPE = "application/vnd.docker.distribution.manifest.list.v2+json"
-INDEX_TYPES = frozenset({INDEX_TYPE, DOCKER_LIST_TYPE})
 ACCEPTED = ", ".join(sorted(MANIFEST_TYPES | INDEX_TYPES))
 """For the ``Accept`` header: all that we read."""
 
@@ -94,28 +91,6 @@ def choose(entries: Sequence[IndexEntry], wanted: Platform, digest: str) -> Desc
     raise RegistryError(
         f"{digest} has no image for {wanted}, only for: {there}", remedy="choose with --platform"
     )
-
-
-def media_type_of(raw: bytes, told: str | None, digest: str) -> str:
-    """What kind of manifest *raw* is: its own word, else that of who served it, else its fields.
-
-    Raises ImageError if it is none that can be read, or if two of these contradict each other.
-    """
-    document = parse_document(raw, digest)
-    own = document["mediaType"].text_or("")
-    if document["schemaVersion"].value == 1:
-        raise RegistryError(
-            f"{digest} is an image of docker's schema 1, which is obsolete",
-            remedy="push the image again with a newer tool",
-        )
-    header = (told or "").partition(";")[0].strip().lower()
-    shape = INDEX_TYPE if document["manifests"].present else MANIFEST_TYPE
-    kind = own or (header if header in MANIFEST_TYPES | INDEX_TYPES else shape)
-    if kind not in MANIFEST_TYPES | INDEX_TYPES:
-        raise RegistryError(f"{digest} is a {json.dumps(kind[:80])}, not an image or index")
-    if document["manifests"].present and (document["config"].present or kind in MANIFEST_TYPES):
-        raise RegistryError(f"{digest} is an image and an index at once")
-    return kind
 
 
 def _entry(node: Node) -> IndexEntry:

@@ -7,9 +7,12 @@ import argparse
 import dataclasses
 import json
 import sys
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from runtime.commandline import Parser
+from runtime.fault import printable
 from runtime.image.reference import parse_reference
 from runtime.image.registry.errors import RegistryError
 from runtime.image.store import Store
@@ -58,6 +61,89 @@ def add_image_verbs(verbs: Verbs) -> None:
     logout = verbs.add_parser("logout", help="forget who you are at a registry")
     logout.add_argument("registry", metavar="REGISTRY", nargs="?", default="docker.io")
     logout.set_defaults(verb=_logout)
+
+
+def main(argv: Sequence[str], *, in_use: Callable[[str], tuple[str, ...]]) -> int:
+    """Do what the words after ``isoscope registry`` say; the exit status.
+
+    *in_use* names what stands on an image. Raises RuntimeFault for the caller to show.
+    """
+    parser = registry_parser()
+    arguments = parser.parse_args(argv)
+    if arguments.tls_key is not None and arguments.tls_cert is None:
+        parser.error("--tls-key needs --tls-cert")
+    return _serve(arguments, in_use)
+
+
+def registry_parser() -> Parser:
+    """All the verbs of ``isoscope registry``."""
+    description = "Serve this machine's images to others."
+    parser = Parser(prog="isoscope registry", description=description)
+    verbs = parser.add_subparsers(required=True, metavar="VERB")
+    serve = verbs.add_parser("serve", help="be a registry over the image store, until Ctrl-C")
+    add = serve.add_argument
+    add("--host", default="127.0.0.1", metavar="ADDRESS", help="listen there, not on loopback")
+    add("--port", type=_port, default=5000, metavar="N", help="not 5000; 0 takes a free one")
+    add("--read-only", action="store_true", help="nobody may push")
+    add("--allow-delete", action="store_true", help="clients may delete")
+    add("--htpasswd", type=Path, metavar="FILE", help="who may come in, made by htpasswd -5")
+    add("--tls-cert", type=Path, metavar="FILE", help="speak TLS, with this certificate")
+    add("--tls-key", type=Path, metavar="FILE", help="its key, if it is in a file of its own")
+    add("-v", "--verbose", action="store_true", help="print each request")
+    return parser
+
+
+def _serve(arguments: argparse.Namespace, in_use: Callable[[str], tuple[str, ...]]) -> int:
+    from runtime.image.registry.passwords import Passwords  # noqa: PLC0415
+    from runtime.image.registry.server import Service, serving  # noqa: PLC0415
+    from runtime.image.registry.trust import server_context  # noqa: PLC0415
+    from runtime.image.registry.url import is_loopback  # noqa: PLC0415
+
+    tls = None
+    if arguments.tls_cert is not None:
+        tls = server_context(arguments.tls_cert, arguments.tls_key)
+    service = Service(
+        host=arguments.host,
+        port=arguments.port,
+        read_only=arguments.read_only,
+        deletion=arguments.allow_delete,
+        tls=tls,
+        passwords=None if arguments.htpasswd is None else Passwords(arguments.htpasswd),
+        in_use=in_use,
+        log=_log if arguments.verbose else _ignore,
+    )
+    with serving(Store(), service) as server:
+        scheme = "http" if tls is None else "https"
+        if not is_loopback(arguments.host):
+            _warn(_exposed(arguments))
+        elif service.passwords is None and not service.read_only:
+            _warn("every user of this machine can replace its images; --read-only forbids that")
+        _say(f"serving the images of this machine at {scheme}://{server.authority}/")
+        sys.stdout.flush()
+        server.wait()
+    return 0
+
+
+def _exposed(arguments: argparse.Namespace) -> str:
+    """What somebody must know who listens to other machines."""
+    who = "everybody who reaches it" if arguments.htpasswd is None else "whoever has a password"
+    what = "read" if arguments.read_only else "read and replace"
+    plain = "" if arguments.tls_cert else "; without --tls-cert all of it can be overheard"
+    return f"{arguments.host} is not this machine alone: {who} can {what} the images{plain}"
+
+
+def _port(text: str) -> int:
+    if not (text.isascii() and text.isdigit() and len(text) <= 5 and int(text) < 65536):
+        raise argparse.ArgumentTypeError(f"{text!r} is no port: write a number below 65536")
+    return int(text)
+
+
+def _log(line: str) -> None:
+    _warn(printable(line))
+
+
+def _ignore(_: str) -> None:
+    pass
 
 
 def _add_options(parser: argparse.ArgumentParser, *, moves: bool, platform: bool = True) -> None:
@@ -153,7 +239,6 @@ def _copy(_: Store, arguments: argparse.Namespace) -> int:
 
 
 def _tags(_: Store, arguments: argparse.Namespace) -> int:
-    from runtime.fault import printable  # noqa: PLC0415 - it imports us
     from runtime.image.registry.access import Session  # noqa: PLC0415
 
     reference = parse_reference(arguments.name)

@@ -8,11 +8,12 @@ from dataclasses import dataclass
 from runtime.image.manifest import Descriptor, Manifest
 from runtime.image.reference import Reference
 from runtime.image.registry.access import Access, Session
-from runtime.image.registry.choice import INDEX_TYPES, Platform, parse_entries
+from runtime.image.registry.choice import Platform, parse_entries
 from runtime.image.registry.errors import RegistryError
 from runtime.image.registry.pull import MAX_INDEX_DEPTH, image_in
 from runtime.image.registry.repository import Document, Download, Repository
 from runtime.image.registry.transfers import Job, Transfer, Watcher, do_all
+from runtime.image.served import INDEX_TYPES
 
 MAX_MANIFESTS = 1000
 """Images, indexes and referrers that one copy may come to."""
@@ -55,6 +56,8 @@ def copy(
         for part in documents[:-1]:
             here.put_manifest(part, part.descriptor.digest)
         here.put_manifest(document, target.tag or document.descriptor.digest)
+        for part in documents:
+            here.announce(part)
     return Copied(
         digest=document.descriptor.digest,
         name=str(target),

@@ -13,7 +13,6 @@ from runtime.image.manifest import Descriptor, Image, ImageConfig, Manifest, ima
 from runtime.image.reference import Reference
 from runtime.image.registry.access import Access, Session
 from runtime.image.registry.choice import (
-    INDEX_TYPES,
     Platform,
     choose,
     parse_entries,
@@ -24,6 +23,7 @@ from runtime.image.registry.errors import RegistryError
 from runtime.image.registry.places import Place
 from runtime.image.registry.repository import Document, Repository
 from runtime.image.registry.transfers import Job, Transfer, Watcher, do_all
+from runtime.image.served import INDEX_TYPES
 from runtime.image.store import Store
 
 MAX_INDEX_DEPTH = 4
@@ -58,7 +58,7 @@ def pull(
     for place in mirrors:
         try:
             return _pull_from(store, reference, access, place, platform, watcher)
-        except RegistryError:
+        except ImageError:
             continue  # the registry itself has the last word
     return _pull_from(store, reference, access, home, platform, watcher)
 

@@ -3,7 +3,6 @@
 Source: OCI distribution-spec 1.1, "Pull", "Push", "Content Discovery".
 """
 
-import hashlib
 import re
 from collections.abc import Callable, Iterator
 from contextlib import AbstractContextManager, ExitStack
@@ -13,11 +12,11 @@ from typing import Self, TypeVar
 from urllib.parse import quote
 
 from runtime.errors import ImageError
-from runtime.image.blob import Reader
-from runtime.image.document import MAX_DOCUMENT_BYTES, parse_document
+from runtime.image.blob import Reader, digest_of
+from runtime.image.document import MAX_DOCUMENT_BYTES, parse_document, render_document
 from runtime.image.manifest import Descriptor
 from runtime.image.reference import is_digest
-from runtime.image.registry.choice import ACCEPTED, INDEX_TYPE, media_type_of
+from runtime.image.registry.choice import ACCEPTED
 from runtime.image.registry.endpoint import Endpoint
 from runtime.image.registry.errors import RegistryError, TransientError
 from runtime.image.registry.patience import pause, retried
@@ -25,6 +24,7 @@ from runtime.image.registry.places import Place
 from runtime.image.registry.transfers import Transfer
 from runtime.image.registry.url import Url
 from runtime.image.registry.wire import Body, Reply
+from runtime.image.served import INDEX_TYPE, described, media_type_of, subject_of
 
 MAX_TAGS = 1_000_000
 MAX_PAGES = 10_000
@@ -151,12 +151,12 @@ class Repository:
 
         self._retried(send)
 
-    def put_manifest(self, document: Document, reference: str) -> str | None:
-        """Store *document* as *reference*; the digest of its subject if the registry lists it."""
+    def put_manifest(self, document: Document, reference: str) -> None:
+        """Store *document* as *reference*. Raises RegistryError."""
         descriptor = document.descriptor
         body = Body(source=document.raw, size_bytes=len(document.raw))
 
-        def put() -> str | None:
+        def put() -> None:
             target = f"{self._root}/manifests/{reference}"
             headers = {"Content-Type": descriptor.media_type}
             accepted = frozenset({200, 201, 202, 204})
@@ -168,9 +168,31 @@ class Repository:
                     raise RegistryError(
                         f"{self.name} stored {told} instead of {descriptor.digest}"
                     )
-                return reply.header("OCI-Subject")
 
-        return self._retried(put)
+        self._retried(put)
+
+    def announce(self, document: Document) -> None:
+        """See to it that *document*, which is here, is found by who asks for its subject.
+
+        Most registries do that themselves; for others a list is kept under a tag (as
+        ``referrers`` reads it). Raises RegistryError.
+        """
+        descriptor = document.descriptor
+        subject = subject_of(document.raw, descriptor.digest)
+        if subject is None or self._lists_referrers(subject.digest):
+            return
+        tag = subject.digest.replace(":", "-")
+        lines = [described(descriptor, document.raw)]
+        try:
+            known = parse_document(self.manifest(tag).raw, tag)["manifests"].items()
+            lines += [each.value for each in known if each["digest"].value != descriptor.digest]
+        except RegistryError as error:
+            if error.status != 404:
+                raise
+        content = {"schemaVersion": 2, "mediaType": INDEX_TYPE, "manifests": lines}
+        raw = render_document(content)
+        index = Descriptor(media_type=INDEX_TYPE, digest=digest_of(raw), size_bytes=len(raw))
+        self.put_manifest(Document(raw=raw, descriptor=index), tag)
 
     def tags(self, *, page_size: int | None = None) -> Iterator[str]:
         """Every tag, in the registry's order; pages are asked for as they are needed."""
@@ -204,6 +226,15 @@ class Repository:
                 if missing.status != 404:
                     raise
         return tuple(found.values())
+
+    def _lists_referrers(self, digest: str) -> bool:
+        try:
+            self._retried(lambda: self._page(f"{self._root}/referrers/{digest}"))
+        except RegistryError as error:
+            if error.status not in {404, 405}:
+                raise
+            return False
+        return True
 
     def _pages(self, target: str) -> Iterator[bytes]:
         """The documents that begin at *target* and go on where its ``Link`` leads (RFC 8288)."""
@@ -289,8 +320,8 @@ class Download:
     def __enter__(self) -> Self:
         return self
 
-    def __exit__(self, *exception: object) -> None:
-        self._open.close()
+    def __exit__(self, *_: object) -> None:
+        self._close()
 
     def read(self, size: int = -1, /) -> bytes:
         """The next bytes, at most *size* of them; none at the end. Raises RegistryError."""
@@ -299,8 +330,7 @@ class Download:
             try:
                 chunk = self._chunk(self._left if size < 0 else min(size, self._left))
             except TransientError as error:
-                self._open.close()
-                self._reply = None
+                self._close()
                 self._failures += 1
                 self._resumes += 1
                 if self._resumes > MAX_RESUMES:
@@ -310,16 +340,22 @@ class Download:
                 self._transfer.done_bytes += len(chunk)
                 return chunk
 
+    def _close(self) -> None:
+        """End the reply; what is left of it would only be waited for."""
+        if self._reply is not None and self._left:
+            self._reply.abandon()
+        self._reply = None
+        self._open.close()
+
     @property
     def _left(self) -> int:
         return self._blob.size_bytes - self._transfer.done_bytes
 
     def _chunk(self, size: int) -> bytes:
-        if self._reply is None:
-            if not size:  # it broke after the last byte, or there is none
-                return b""
-            self._reply = self._opened()
-        chunk = self._reply.read(size or 1)
+        if self._reply is None and not size:  # it broke after the last byte, or there is none
+            return b""
+        reply = self._reply or self._opened()
+        chunk = reply.read(size or 1)
         if chunk and not size:
             raise self._wrong(f"is longer than its {self._blob.size_bytes} bytes")
         if not chunk and size:
@@ -330,7 +366,8 @@ class Download:
 
     def _opened(self) -> Reply:
         offset = self._transfer.done_bytes
-        reply = self._open.enter_context(self._repository.open_blob(self._blob, offset))
+        opened = self._repository.open_blob(self._blob, offset)
+        self._reply = reply = self._open.enter_context(opened)
         if reply.status == 206:
             match = _CONTENT_RANGE.fullmatch(reply.header("Content-Range") or "")
             if match is None or int(match[1]) != offset:
@@ -356,11 +393,6 @@ class _Counted:
         chunk = self._source.read(size)
         self._transfer.done_bytes += len(chunk)
         return chunk
-
-
-def digest_of(raw: bytes) -> str:
-    """The digest of *raw*."""
-    return f"sha256:{hashlib.sha256(raw).hexdigest()}"
 
 
 def _document(raw: bytes, told_type: str | None, promised: str | None) -> Document:

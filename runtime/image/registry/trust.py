@@ -75,6 +75,16 @@ class Trust:
         return context
 
 
+def server_context(certificate: Path, key: Path | None) -> "ssl.SSLContext":
+    """TLS for a registry of ours. Raises RegistryError."""
+    import ssl  # noqa: PLC0415
+
+    context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
+    context.minimum_version = ssl.TLSVersion.TLSv1_2
+    _told_of(certificate, partial(context.load_cert_chain, certificate, key))
+    return context
+
+
 def _folder(url: Url) -> Path:
     return state_dir() / "certs.d" / url.authority
 

@@ -7,6 +7,7 @@ Source: RFC 9110 and 9112.
 
 import http.client
 import io
+import math
 import re
 import socket
 import threading
@@ -31,6 +32,7 @@ MAX_IDLE = 8
 
 _AGENT = "isoscope"
 _DRAIN_BYTES = 64 << 10
+_DRAIN_S = 1.0
 _FIELD = re.compile(r"[\t -~]*")
 
 
@@ -48,6 +50,7 @@ class Reply:
     def __init__(self, line: "_Line", response: http.client.HTTPResponse, url: Url) -> None:
         self._line = line
         self._response = response
+        self._abandoned = False
         self.url = url
         self.status = response.status
 
@@ -81,15 +84,18 @@ class Reply:
             raise TransientError(f"the answer of {self.url.authority} was cut off")
         return b"".join(parts)
 
+    def abandon(self) -> None:
+        """Want nothing more of this reply, nor of its connection."""
+        self._abandoned = True
+
     def release(self) -> bool:
         """Read off a short rest of the body; whether the connection can serve once more."""
-        with suppress(TransientError, InterruptedTransferError):
-            left = _DRAIN_BYTES
-            while left > 0 and not self._response.isclosed():
-                chunk = self.read(left)
-                left -= len(chunk)
-                if not chunk:
-                    break
+        if self._abandoned:
+            return False
+        with suppress(TransientError, InterruptedTransferError), self._line.told():
+            self._line.give_time(_DRAIN_S)
+            if not self._response.isclosed():
+                self._response.read(_DRAIN_BYTES)
             return self._response.isclosed() and not self._response.will_close
         return False
 
@@ -125,25 +131,39 @@ class Wire:
         self, method: str, url: Url, headers: Mapping[str, str], body: Body | None = None
     ) -> Iterator[Reply]:
         """Send one request; the reply, whatever its status. Raises TransientError."""
-        line = self._take(url)
+        line = self._kept(url) or self._fresh(url)
         reusable = False
         try:
-            reply = line.exchange(method, url, headers, body)
+            try:
+                reply = line.exchange(method, url, headers, body)
+            except TransientError as error:
+                if not error.at_once or not _repeatable(body):
+                    raise
+                self._give_back(line, reusable=False)
+                line = self._fresh(url)
+                reply = line.exchange(method, url, headers, body)
             yield reply
             reusable = reply.release()
         finally:
             self._give_back(line, reusable=reusable)
 
-    def _take(self, url: Url) -> "_Line":
+    def _kept(self, url: Url) -> "_Line | None":
         with self._guard:
+            if self.called_off.is_set():
+                raise InterruptedTransferError
             for line in reversed(self._idle):
                 if line.origin == url.origin:
                     self._idle.remove(line)
                     self._busy.add(line)
                     line.used_before = True
                     return line
+        return None
+
+    def _fresh(self, url: Url) -> "_Line":
         line = _Line(url, self.patience, self.called_off)
         with self._guard:
+            if self.called_off.is_set():
+                raise InterruptedTransferError
             self._busy.add(line)
         try:
             line.connect(self._trust)
@@ -193,6 +213,8 @@ class _Line:
             self.give_time()
             try:
                 response.begin()
+            except TimeoutError:
+                raise
             except (OSError, http.client.HTTPException, ValueError):
                 raise broken or TransientError(
                     f"{url.authority} ended the connection without an answer",
@@ -203,21 +225,30 @@ class _Line:
             response.will_close = True
         return Reply(self, response, url)
 
-    def give_time(self) -> None:
-        """From now on the peer has ``silence_s`` for what is read next."""
-        self._until_ns = time.monotonic_ns() + round(self._patience.silence_s * 1e9)
+    def give_time(self, most_s: float = math.inf) -> None:
+        """From now on the peer has ``silence_s`` for what is read next, or less."""
+        left_s = min(self._patience.silence_s, most_s)
+        self._until_ns = time.monotonic_ns() + round(left_s * 1e9)
 
     def makefile(self, _mode: str) -> io.BufferedReader:
         """What HTTPResponse reads from; closing it leaves the connection open."""
         return io.BufferedReader(_Incoming(self), CHUNK_BYTES)
 
     def receive_into(self, buffer: "WriteableBuffer") -> int:
-        """recv(2) that ends when the peer's time is over. Raises OSError."""
+        """recv(2) that ends when the peer's time is over. Raises TimeoutError.
+
+        A connection that is reset ends as one that is closed: what came before it counts.
+        """
         left_s = (self._until_ns - time.monotonic_ns()) / 1e9
         if left_s <= 0 or self._socket is None:
             raise TimeoutError
         self._socket.settimeout(left_s)
-        return self._socket.recv_into(buffer)
+        try:
+            return self._socket.recv_into(buffer)
+        except TimeoutError:
+            raise
+        except OSError:
+            return 0
 
     def cut(self) -> None:
         """End what is going on, from another thread."""
@@ -249,17 +280,22 @@ class _Line:
             candidate = socket.socket(family, kind, protocol)
             self._socket = candidate  # so that it can be cut while it connects
             try:
+                self._require_wanted()
                 candidate.settimeout(self._patience.connect_s)
                 candidate.connect(address)
                 candidate.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
+                self._require_wanted()
             except OSError as error:
                 candidate.close()
                 last = error
-                if self._called_off.is_set():
-                    break
             else:
                 return candidate
         raise last
+
+    def _require_wanted(self) -> None:
+        """Go on only if nobody called it off: what is not connected yet cannot be cut."""
+        if self._called_off.is_set():
+            raise InterruptedTransferError
 
     def _send(self, head: bytes, body: Body | None) -> TransientError | None:
         """Send all; if the peer stops listening, what to say unless it has answered already."""
@@ -310,6 +346,10 @@ def _head(method: str, url: Url, headers: Mapping[str, str], body: Body | None) 
             raise RegistryError(f"a value for the header {name} holds what no header may hold")
         lines.append(f"{name}: {value}")
     return "\r\n".join([*lines, "", ""]).encode("ascii")
+
+
+def _repeatable(body: Body | None) -> bool:
+    return body is None or isinstance(body.source, bytes)
 
 
 def _chunks(body: Body | None) -> Iterator[bytes]:
