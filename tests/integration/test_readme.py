@@ -24,6 +24,15 @@ SMALLER = {
 ELSEWHERE = {
     "./isoscope test": ".ci/run",
     "./isoscope setup --peers": "isoscope",
+    "./isoscope image bootstrap debian": (
+        "integration/image/test_debian.py::test_a_base_with_nothing_of_this_machine"
+    ),
+    "./isoscope image push busybox localhost:5000/team/busybox:1": (
+        "integration/registry/test_peers.py::test_docker_registry_both_ways"
+    ),
+    "./isoscope registry serve --port 5000": (
+        "integration/registry/test_server.py::test_the_command_serves_and_ends_clean"
+    ),
     "./isoscope uninstall": "packaging/test_uninstall.py::test_what_we_made_goes_and_no_more",
     "./isoscope lab": "notebooks/test_lab.py::test_jupyterlab_is_opened_on_the_copies",
 }
