@@ -103,6 +103,11 @@ def mount(source: str, target: str, fstype: str, flags: int, data: str) -> None:
     _check(code, "mount", target)
 
 
+def syncfs(fd: int) -> None:
+    """Write the file system that the open file *fd* lies on to its device."""
+    _check(_libc.syncfs(fd), "syncfs", f"descriptor {fd}")
+
+
 def umount2(target: str, flags: int) -> None:
     """Unmount *target*."""
     _check(_libc.umount2(os.fsencode(target), flags), "umount2", target)

@@ -32,6 +32,17 @@ def sync_directory(path: Path) -> None:
         os.close(descriptor)
 
 
+def sync_file_system(path: Path) -> None:
+    """Write out all that waits to be written on the file system of *path* (syncfs(2))."""
+    from runtime import syscalls  # noqa: PLC0415 - loads ctypes, which reading images does not need
+
+    descriptor = os.open(path, os.O_RDONLY | os.O_DIRECTORY)
+    try:
+        syscalls.syncfs(descriptor)
+    finally:
+        os.close(descriptor)
+
+
 @contextmanager
 def locked(path: Path, *, shared: bool = False) -> Iterator[None]:
     """Hold an flock(2) on the file *path*, which is made if it is missing."""
@@ -60,11 +71,12 @@ def locked_if_free(path: Path) -> Iterator[bool]:
 
 
 @contextmanager
-def locked_directory(path: Path) -> Iterator[None]:
-    """Make the directory *path* (0700) if it is missing and hold an exclusive flock(2) on it.
+def locked_directory(path: Path, *, shared: bool = False) -> Iterator[None]:
+    """Make the directory *path* (0700) if it is missing and hold an flock(2) on it.
 
-    A holder may remove the directory; those who waited for it then make a new one.
+    An exclusive holder may remove the directory; those who waited for it then make a new one.
     """
+    kind = fcntl.LOCK_SH if shared else fcntl.LOCK_EX
     while True:
         path.mkdir(mode=0o700, exist_ok=True)
         try:
@@ -72,12 +84,31 @@ def locked_directory(path: Path) -> Iterator[None]:
         except FileNotFoundError:  # removed since the line above
             continue
         try:
-            fcntl.flock(descriptor, fcntl.LOCK_EX)
+            fcntl.flock(descriptor, kind)
             if _is_still(path, descriptor):
                 yield
                 return
         finally:
             os.close(descriptor)
+
+
+@contextmanager
+def locked_directory_if_free(path: Path) -> Iterator[bool]:
+    """Hold an exclusive flock(2) on the directory *path* if it is there and free; whether."""
+    try:
+        descriptor = os.open(path, os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW)
+    except (FileNotFoundError, NotADirectoryError):
+        yield False
+        return
+    try:
+        try:
+            fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            is_ours = _is_still(path, descriptor)
+        except BlockingIOError:
+            is_ours = False
+        yield is_ours
+    finally:
+        os.close(descriptor)
 
 
 def _is_still(path: Path, descriptor: int) -> bool:

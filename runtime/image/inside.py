@@ -6,15 +6,14 @@ from contextlib import ExitStack
 from pathlib import Path
 
 from runtime.errors import ImageError
+from runtime.image import stack
 
 MAX_LINKS = 40
 """As the kernel's own limit, path_resolution(7)."""
 
-_PATH_ONLY = os.O_PATH | os.O_NOFOLLOW
 
-
-def read_inside(root: Path, path: str, *, limit_bytes: int) -> bytes | None:
-    """The regular file *path* below *root*, as a program chrooted to *root* would find it.
+def read_inside(rootfs: stack.Rootfs, path: str, *, limit_bytes: int) -> bytes | None:
+    """The regular file *path* of *rootfs*, as a program chrooted to it would find it.
 
     None if there is none. Symbolic links are resolved by hand, component by component, from
     descriptors within the tree: the kernel would resolve them from the host's root. Raises
@@ -22,7 +21,7 @@ def read_inside(root: Path, path: str, *, limit_bytes: int) -> bytes | None:
     """
     with ExitStack() as opened:
         try:
-            found = _walk(root, path, opened)
+            found = _walk(rootfs, path, opened)
             if not stat.S_ISREG(os.fstat(found).st_mode):
                 raise ImageError(f"{path} in the image is not a regular file")
             # An O_PATH descriptor is opened for reading through its own name in /proc.
@@ -37,15 +36,9 @@ def read_inside(root: Path, path: str, *, limit_bytes: int) -> bytes | None:
     return data
 
 
-def _walk(root: Path, path: str, opened: ExitStack) -> int:
+def _walk(rootfs: stack.Rootfs, path: str, opened: ExitStack) -> int:
     """An O_PATH descriptor of what *path* finally names; *opened* closes all that was opened."""
-
-    def descend(name: str, parent: int | None) -> int:
-        descriptor = os.open(name, _PATH_ONLY, dir_fd=parent)
-        opened.callback(os.close, descriptor)
-        return descriptor
-
-    trail = [descend(str(root), None)]
+    trail = [opened.enter_context(stack.opened(rootfs))]
     waiting = path.split("/")[::-1]
     links = 0
     while waiting:
@@ -55,15 +48,16 @@ def _walk(root: Path, path: str, opened: ExitStack) -> int:
         if name == "..":  # the root is its own parent
             del trail[max(1, len(trail) - 1) :]
             continue
-        below = descend(name, trail[-1])
-        if not stat.S_ISLNK(os.fstat(below).st_mode):
+        below = stack.lookup(trail[-1], name)
+        opened.callback(stack.close, below)
+        if not stat.S_ISLNK(os.fstat(below[0]).st_mode):
             trail.append(below)
             continue
         links += 1
         if links > MAX_LINKS:
             raise ImageError(f"{path} in the image leads through more than {MAX_LINKS} links")
-        target = os.readlink("", dir_fd=below)
+        target = os.readlink("", dir_fd=below[0])
         if target.startswith("/"):
             del trail[1:]
         waiting += target.split("/")[::-1]
-    return trail[-1]
+    return trail[-1][0]

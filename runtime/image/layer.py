@@ -1,27 +1,36 @@
 """Applying a layer: the OCI image-spec's change sets (``layer.md``), from hostile hands.
 
-Whiteouts concern lower layers only, wherever in the archive they stand. Where there are lower
-layers the archive is therefore read twice: first its whiteouts are done, then its entries are
-written. Nothing of the layer has to be remembered, so memory stays flat.
+Whiteouts concern lower layers only, wherever in the archive they stand. Where a layer is written
+over others the archive is therefore read twice: first its whiteouts are done, then its entries
+are written. Nothing of the layer has to be remembered, so memory stays flat.
 """
 
 import os
 import stat
 from collections.abc import Callable
 from dataclasses import dataclass
+from functools import partial
+from pathlib import Path
+from threading import Event
 
 from runtime.errors import ImageError
 from runtime.image.archive import ArchiveReader, Entry, Kind
+from runtime.image.blob import Reader
 from runtime.image.compression import LayerStream
 from runtime.image.manifest import Descriptor
+from runtime.image.overlay import OutOfOrderError, OverlayTree
+from runtime.image.removal import remove_content
 from runtime.image.store import Store
 from runtime.image.tree import Attributes, Parts, RefusedError, Tree
 
 MAX_PATH_BYTES = 4096
 """Longer names are refused: PATH_MAX, so no program could use them."""
 
-_WHITEOUT = b".wh."
-_OPAQUE = b".wh..wh..opq"
+WHITEOUT = b".wh."
+"""Before the name of what is deleted."""
+OPAQUE_NAME = b".wh..wh..opq"
+"""In a directory of which nothing older is left."""
+
 _RESERVED = b".wh..wh."  # what aufs kept for itself; other engines skip it too
 _NO_ID = (1 << 32) - 1  # to chown(2) it means "leave it"
 _DEVICE_TYPES = {Kind.CHARACTER_DEVICE: stat.S_IFCHR, Kind.BLOCK_DEVICE: stat.S_IFBLK}
@@ -37,11 +46,25 @@ class Limits:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Layer:
-    """A layer of *store* and what its tar must hash to."""
+    """A layer of *store* and what its tar must hash to; ``stopped`` ends its reading early."""
 
     store: Store
     blob: Descriptor
     diff_id: str
+    stopped: Event | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class _Stoppable:
+    """A blob that fails to be read once another thread says so."""
+
+    blob: Reader
+    stopped: Event
+
+    def read(self, size: int = -1, /) -> bytes:
+        if self.stopped.is_set():
+            raise ImageError("it was not needed any more")
+        return self.blob.read(size)
 
 
 def apply_layer(layer: Layer, tree: Tree, limits: Limits, *, has_lower: bool) -> Limits:
@@ -51,32 +74,56 @@ def apply_layer(layer: Layer, tree: Tree, limits: Limits, *, has_lower: bool) ->
     whatever is corrupt, hostile or too large; *tree* is then of no use.
     """
     if has_lower:
-        _each_entry(layer, limits, lambda entry, _: _apply_whiteout(tree, entry))
-    return _each_entry(layer, limits, lambda entry, archive: _apply(tree, entry, archive))
+        _each_entry(layer, limits, partial(_delete, tree))
+    return _each_entry(layer, limits, partial(_write, tree))
+
+
+def write_overlay(
+    layer: Layer, root: Path, limits: Limits, lower: Callable[[], tuple[Path, ...]]
+) -> Limits:
+    """Write *layer* alone into the empty directory *root*, in overlayfs's form.
+
+    *lower* gives the snapshots below, topmost first; it may wait for them. The archive is read
+    once, or, if it deletes what it has just written over, a second time. Returns what it leaves
+    of *limits*. Raises ImageError as apply_layer; *root* is then of no use.
+    """
+    try:
+        with OverlayTree(root, lower, ordered=True) as tree:
+            return _each_entry(layer, limits, partial(_change, tree))
+    except OutOfOrderError:
+        remove_content(root)
+    with OverlayTree(root, lower, ordered=False) as tree:
+        return apply_layer(layer, tree, limits, has_lower=True)
 
 
 def _each_entry(
-    layer: Layer, limits: Limits, action: Callable[[Entry, ArchiveReader], None]
+    layer: Layer, limits: Limits, action: Callable[[Parts, Entry, ArchiveReader], None]
 ) -> Limits:
     """Do *action* for each entry of a layer that proves to be what its diff_id says."""
-    where = f"layer {layer.blob.digest}"
     left = limits.entries
+    entry: Entry | None = None
     try:
         with layer.store.open_blob(layer.blob) as blob:
-            stream = LayerStream(blob, diff_id=layer.diff_id, limit_bytes=limits.total_bytes)
+            source = blob if layer.stopped is None else _Stoppable(blob, layer.stopped)
+            stream = LayerStream(source, diff_id=layer.diff_id, limit_bytes=limits.total_bytes)
             archive = ArchiveReader(stream)
             for entry in archive:
                 left = _one_less(left)
-                where = f"layer {layer.blob.digest}: {entry.name[:256]!r}"
-                action(entry, archive)
-            where = f"layer {layer.blob.digest}"
+                action(_parts(entry.name), entry, archive)
+            entry = None
             stream.drain()
     except (RefusedError, OSError) as error:
         why = error.strerror if isinstance(error, OSError) else str(error)
-        raise ImageError(f"{where}: {why}") from error
+        raise ImageError(f"{_where(layer, entry)}: {why}") from error
     except ImageError as error:
-        raise ImageError(f"{where}: {error.message}", remedy=error.remedy) from error
+        message = f"{_where(layer, entry)}: {error.message}"
+        raise ImageError(message, remedy=error.remedy) from error
     return Limits(total_bytes=limits.total_bytes - stream.seen_bytes, entries=left)
+
+
+def _where(layer: Layer, entry: Entry | None) -> str:
+    where = f"layer {layer.blob.digest}"
+    return where if entry is None else f"{where}: {entry.name[:256]!r}"
 
 
 def _one_less(entries: int) -> int:
@@ -85,26 +132,29 @@ def _one_less(entries: int) -> int:
     return entries - 1
 
 
-def _apply_whiteout(tree: Tree, entry: Entry) -> None:
-    parts = _parts(entry.name)
+def _change(tree: OverlayTree, parts: Parts, entry: Entry, archive: ArchiveReader) -> None:
+    _delete(tree, parts, entry, archive)
+    _write(tree, parts, entry, archive)
+
+
+def _delete(tree: Tree, parts: Parts, _: Entry, __: ArchiveReader) -> None:
     if not _is_whiteout(parts):
         return
-    if parts[-1] == _OPAQUE:
+    if parts[-1] == OPAQUE_NAME:
         tree.clear(parts[:-1])
     elif not parts[-1].startswith(_RESERVED):
-        tree.remove((*parts[:-1], parts[-1].removeprefix(_WHITEOUT)))
+        tree.remove((*parts[:-1], parts[-1].removeprefix(WHITEOUT)))
 
 
 def _is_whiteout(parts: Parts) -> bool:
-    if any(part.startswith(_WHITEOUT) for part in parts[:-1]):
+    if any(part.startswith(WHITEOUT) for part in parts[:-1]):
         raise RefusedError("is in a directory named as a whiteout")
-    if parts and parts[-1] in {_WHITEOUT, _WHITEOUT + b".", _WHITEOUT + b".."}:
+    if parts and parts[-1] in {WHITEOUT, WHITEOUT + b".", WHITEOUT + b".."}:
         raise RefusedError("is a whiteout of no name")
-    return bool(parts) and parts[-1].startswith(_WHITEOUT)
+    return bool(parts) and parts[-1].startswith(WHITEOUT)
 
 
-def _apply(tree: Tree, entry: Entry, archive: ArchiveReader) -> None:
-    parts = _parts(entry.name)
+def _write(tree: Tree, parts: Parts, entry: Entry, archive: ArchiveReader) -> None:
     if _is_whiteout(parts):
         return
     attributes = _attributes(entry)

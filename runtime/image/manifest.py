@@ -16,6 +16,7 @@ from runtime.image.reference import is_digest
 MANIFEST_TYPE = "application/vnd.oci.image.manifest.v1+json"
 CONFIG_TYPE = "application/vnd.oci.image.config.v1+json"
 LAYER_GZIP_TYPE = "application/vnd.oci.image.layer.v1.tar+gzip"
+LAYER_ZSTD_TYPE = "application/vnd.oci.image.layer.v1.tar+zstd"
 DOCKER_MANIFEST_TYPE = "application/vnd.docker.distribution.manifest.v2+json"
 MANIFEST_TYPES = frozenset({MANIFEST_TYPE, DOCKER_MANIFEST_TYPE})
 

@@ -27,6 +27,16 @@ def remove_tree(path: Path) -> None:
         os.close(parent)
 
 
+def remove_content(path: Path) -> None:
+    """As remove_tree, for what is in the directory *path*, which stays."""
+    directory = os.open(path, _DIRECTORY)
+    try:
+        for name in os.listdir(directory):  # noqa: PTH208 - of a descriptor
+            remove_name(directory, name)
+    finally:
+        os.close(directory)
+
+
 def remove_name(parent: int, name: str | bytes) -> None:
     """As remove_tree, for the entry *name* of the open directory *parent*."""
     try:

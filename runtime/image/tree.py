@@ -11,6 +11,7 @@ import errno
 import os
 import stat
 from collections.abc import Mapping
+from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 from types import TracebackType
@@ -22,6 +23,8 @@ MAX_DEPTH = 255
 """Deeper paths are refused: each level of the current path costs an open descriptor."""
 
 _DIRECTORY = os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW
+_NO_DIRECTORY = frozenset({errno.ENOTDIR, errno.ELOOP})
+_CAPABILITY = "security.capability"
 _UNNAMED_MODE = 0o755
 _LAST_NS = (1 << 36) * 10**9  # some 2000 years
 _CREATE = os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW
@@ -31,6 +34,10 @@ Parts = tuple[bytes, ...]
 
 class RefusedError(Exception):
     """An entry asks for what a tree does not do; the message is a clause about the entry."""
+
+
+class DetourError(RefusedError):
+    """A path leads through something that is no directory."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -45,7 +52,7 @@ class Attributes:
 
 
 @dataclass(slots=True)
-class _Level:
+class Level:
     """An open directory of the current path, with what it gets back when it is left."""
 
     name: bytes
@@ -63,13 +70,13 @@ class Tree:
 
     def __init__(self, root: Path) -> None:
         self._root = root
-        self._levels: list[_Level] = []
+        self._levels: list[Level] = []
         self._privileged = os.geteuid() == 0
 
     def __enter__(self) -> Self:
         descriptor = os.open(self._root, _DIRECTORY)
         mtime_ns = os.fstat(descriptor).st_mtime_ns
-        self._levels.append(_Level(b"", descriptor, None, mtime_ns))
+        self._levels.append(Level(b"", descriptor, None, mtime_ns))
         return self
 
     def __exit__(
@@ -82,17 +89,19 @@ class Tree:
 
     def directory(self, parts: Parts, attributes: Attributes) -> None:
         """A directory; one that is there keeps what is in it, anything else is replaced."""
-        if parts:
-            parent = self._enter(parts[:-1])
-            if not _is_directory(parent, parts[-1]):
-                remove_name(parent, parts[-1])
-                os.mkdir(parts[-1], 0o700, dir_fd=parent)
+        is_new = bool(parts) and self._made_directory(self._enter(parts[:-1]), parts[-1])
         descriptor = self._enter(parts)
-        self._own(descriptor, attributes)
-        self._set_xattrs(descriptor, attributes)
+        if not is_new:
+            _drop_xattrs(descriptor, attributes)
+        self._set_directory(attributes)
+
+    def _set_directory(self, attributes: Attributes) -> None:
+        """Give the current directory its attributes, some of them when it is left."""
         level = self._levels[-1]
+        self._own(level.descriptor, attributes)
+        self._set_xattrs(level.descriptor, attributes)
         level.mode, level.mtime_ns = attributes.mode, attributes.mtime_ns
-        os.fchmod(descriptor, attributes.mode | 0o700)  # until it is left it is written into
+        os.fchmod(level.descriptor, attributes.mode | 0o700)  # it is written into until then
 
     def new_file(self, parts: Parts) -> int:
         """A descriptor of a new, empty file in place of whatever was there."""
@@ -144,9 +153,12 @@ class Tree:
     def special(self, parts: Parts, kind: int, device: int, attributes: Attributes) -> None:
         """A FIFO or device (*kind* as in mknod(2)). A device is left out where none may be made.
 
-        Containers and machines bring their own ``/dev``, so who is not root loses nothing.
+        Containers and machines bring their own ``/dev``, so who is not root loses nothing. The
+        character device 0:0 is nowhere one: it is how overlayfs says that there is no such file.
         """
         parent = self._vacant(parts)
+        if stat.S_ISCHR(kind) and device == 0:
+            return
         try:
             os.mknod(parts[-1], kind | 0o600, device, dir_fd=parent)
         except PermissionError:
@@ -161,10 +173,14 @@ class Tree:
             remove_name(self._here, parts[-1])
 
     def clear(self, parts: Parts) -> None:
-        """Delete everything in the directory *parts*; what is not there is no error."""
-        if self._enter_existing(parts):
-            for name in os.listdir(self._here):  # noqa: PTH208 - of a descriptor
-                remove_name(self._here, name)
+        """Delete everything in the directory *parts*; where that is not one there is nothing.
+
+        So it is when a directory of the layer that says so replaces a file or link of that name.
+        """
+        with suppress(DetourError):
+            if self._enter_existing(parts):
+                for name in os.listdir(self._here):  # noqa: PTH208 - of a descriptor
+                    remove_name(self._here, name)
 
     # The current path
 
@@ -178,7 +194,7 @@ class Tree:
             try:
                 level = self._open_level(name)
             except FileNotFoundError:
-                self._make_unnamed(name)
+                self._make_implied(name)
                 level = self._open_level(name)
             self._levels.append(level)
         return self._here
@@ -193,7 +209,7 @@ class Tree:
             self._levels.append(level)
         return True
 
-    def _make_unnamed(self, name: bytes) -> None:
+    def _make_implied(self, name: bytes) -> None:
         """A parent that the archive does not name, or not yet: as mkdir -p would make it.
 
         Its time is fixed, so that the same image always makes the same tree.
@@ -201,6 +217,17 @@ class Tree:
         os.mkdir(name, dir_fd=self._here)
         os.chmod(name, _UNNAMED_MODE, dir_fd=self._here)  # whatever the umask is
         os.utime(name, ns=(0, 0), dir_fd=self._here)
+
+    def _made_directory(self, parent: int, name: bytes) -> bool:
+        """Let *name* be a directory, in place of whatever else it was; whether it is new."""
+        try:
+            os.mkdir(name, 0o700, dir_fd=parent)
+        except FileExistsError:
+            if _is_directory(parent, name):
+                return False
+            remove_name(parent, name)
+            os.mkdir(name, 0o700, dir_fd=parent)
+        return True
 
     def _leave_for(self, parts: Parts) -> Parts:
         """Go up to the last directory on the way to *parts*; the names from there on down."""
@@ -224,22 +251,34 @@ class Tree:
             finally:
                 os.close(level.descriptor)
 
-    def _open_level(self, name: bytes) -> _Level:
-        self._refuse_detour(self._here, name)
-        mode = None
-        if not self._privileged:
-            mode = stat.S_IMODE(os.stat(name, dir_fd=self._here).st_mode)
-            os.chmod(name, mode | 0o700, dir_fd=self._here)
-        descriptor = os.open(name, _DIRECTORY, dir_fd=self._here)
+    def _open_level(self, name: bytes) -> Level:
+        mode = None if self._privileged else self._made_writable(name)
+        try:
+            descriptor = os.open(name, _DIRECTORY, dir_fd=self._here)
+        except OSError as error:
+            if error.errno in _NO_DIRECTORY:
+                refuse_detour(self._status(name), name)
+            raise
         mtime_ns = os.fstat(descriptor).st_mtime_ns
-        return _Level(name, descriptor, mode, mtime_ns)
+        return Level(name, descriptor, mode, mtime_ns)
+
+    def _status(self, name: bytes) -> os.stat_result:
+        return os.stat(name, dir_fd=self._here, follow_symlinks=False)
+
+    def _made_writable(self, name: bytes) -> int:
+        """The mode of the directory *name*, which its owner may write into from now on."""
+        status = self._status(name)
+        refuse_detour(status, name)
+        mode = stat.S_IMODE(status.st_mode)
+        os.chmod(name, mode | 0o700, dir_fd=self._here)
+        return mode
 
     def _open_parent(self, parts: Parts) -> int:
         """A descriptor of the directory that holds *parts*, apart from the current path."""
         descriptor = os.dup(self._levels[0].descriptor)
         try:
             for name in parts[:-1]:
-                self._refuse_detour(descriptor, name)
+                refuse_detour(os.stat(name, dir_fd=descriptor, follow_symlinks=False), name)
                 below = os.open(name, _DIRECTORY, dir_fd=descriptor)
                 os.close(descriptor)
                 descriptor = below
@@ -250,15 +289,6 @@ class Tree:
             os.close(descriptor)
             raise
         return descriptor
-
-    @staticmethod
-    def _refuse_detour(parent: int, name: bytes) -> None:
-        """Say plainly what O_NOFOLLOW would refuse without a reason."""
-        mode = os.stat(name, dir_fd=parent, follow_symlinks=False).st_mode
-        if stat.S_ISLNK(mode):
-            raise RefusedError(f"leads through the symbolic link {name!r}")
-        if not stat.S_ISDIR(mode):
-            raise RefusedError(f"leads through {name!r}, which is no directory")
 
     def _vacant(self, parts: Parts) -> int:
         """The directory for *parts*, in which nothing has that name any more."""
@@ -282,14 +312,50 @@ class Tree:
         Those of overlayfs would let an image steer the mount that its tree becomes part of.
         """
         for name, value in attributes.xattrs.items():
-            if name == "security.capability" and self._privileged:
+            if name == _CAPABILITY and self._privileged:
                 os.setxattr(descriptor, name, value)
-            elif name.startswith("user.") and not name.startswith("user.overlay."):
+            elif name != _CAPABILITY and is_carried(name):
                 try:
                     os.setxattr(descriptor, name, value)
                 except OSError as error:
                     if error.errno != errno.ENOTSUP:  # as tmpfs before Linux 6.6
                         raise
+
+
+def is_carried(xattr: str) -> bool:
+    """Whether layers carry the extended attribute of that name, here and back."""
+    is_user = xattr.startswith("user.") and not xattr.startswith("user.overlay.")
+    return is_user or xattr == _CAPABILITY
+
+
+def attributes_of(file: int) -> Attributes:
+    """What the open *file* has, which may be an O_PATH descriptor. Raises OSError."""
+    status = os.fstat(file)
+    itself = f"/proc/self/fd/{file}"
+    has_xattrs = stat.S_ISREG(status.st_mode) or stat.S_ISDIR(status.st_mode)
+    names = os.listxattr(itself) if has_xattrs else ()
+    return Attributes(
+        mode=stat.S_IMODE(status.st_mode),
+        uid=status.st_uid,
+        gid=status.st_gid,
+        mtime_ns=status.st_mtime_ns,
+        xattrs={name: os.getxattr(itself, name) for name in names if is_carried(name)},
+    )
+
+
+def refuse_detour(status: os.stat_result, name: bytes) -> None:
+    """Say plainly what O_NOFOLLOW refuses without a reason."""
+    if stat.S_ISLNK(status.st_mode):
+        raise DetourError(f"leads through the symbolic link {name!r}")
+    if not stat.S_ISDIR(status.st_mode):
+        raise DetourError(f"leads through {name!r}, which is no directory")
+
+
+def _drop_xattrs(directory: int, attributes: Attributes) -> None:
+    """Take from *directory* what it had of a lower layer and *attributes* do not name."""
+    for name in os.listxattr(directory):
+        if is_carried(name) and name not in attributes.xattrs:
+            os.removexattr(directory, name)
 
 
 def _is_directory(parent: int, name: bytes) -> bool:

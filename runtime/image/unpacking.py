@@ -10,7 +10,12 @@ from pathlib import Path
 
 from runtime.errors import ImageError
 from runtime.image.document import parse_document, render_document
-from runtime.image.durable import locked_directory, sync_directory, write_whole
+from runtime.image.durable import (
+    locked_directory,
+    sync_directory,
+    sync_file_system,
+    write_whole,
+)
 from runtime.image.home import cache_dir
 from runtime.image.layer import Layer, Limits, apply_layer
 from runtime.image.manifest import Image
@@ -78,10 +83,10 @@ def _make(store: Store, image: Image, slot: Path) -> Unpacked:
     started_ns = time.monotonic_ns()
     unpack(store, image, tree)
     duration_ns = time.monotonic_ns() - started_ns
-    disk_bytes = _allocated_bytes(tree)
+    disk_bytes = allocated_bytes(tree)
     # A rename may reach the disk before what it names; then a crash would leave a tree of empty
     # files that says it is complete. Not part of the duration: nobody has to wait for it.
-    os.sync()
+    sync_file_system(slot)
     meta = {"image": image.digest, "duration_ns": duration_ns, "disk_bytes": disk_bytes}
     write_whole(slot / "meta.json", render_document(meta))
     return Unpacked(path=tree, duration_ns=duration_ns, disk_bytes=disk_bytes, cached=False)
@@ -111,6 +116,7 @@ def _staged(target: Path) -> Iterator[Path]:
             for name in os.listdir(staging):  # noqa: PTH208 - names, not paths
                 remove_tree(staging / name)
             staging.chmod(0o755)  # what the root directory is if no layer says
+            os.utime(staging, ns=(0, 0))
             yield staging
             staging.rename(target)
         except BaseException:
@@ -119,7 +125,7 @@ def _staged(target: Path) -> Iterator[Path]:
     sync_directory(target.parent)
 
 
-def _allocated_bytes(root: Path) -> int:
+def allocated_bytes(root: Path) -> int:
     """What the tree at *root* occupies: blocks of 512 bytes (stat(2)), each inode once."""
     blocks = root.lstat().st_blocks
     linked: set[tuple[int, int]] = set()

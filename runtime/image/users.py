@@ -2,10 +2,10 @@
 
 from collections.abc import Iterator
 from dataclasses import dataclass
-from pathlib import Path
 
 from runtime.errors import ImageError
 from runtime.image.inside import read_inside
+from runtime.image.stack import Rootfs
 
 MAX_ID = (1 << 31) - 1
 MAX_FILE_BYTES = 4 << 20
@@ -40,7 +40,7 @@ class _Group:
     members: frozenset[str]
 
 
-def identity(rootfs: Path, user: str | None) -> Identity:
+def identity(rootfs: Rootfs, user: str | None) -> Identity:
     """The Identity of *user* by ``etc/passwd`` and ``etc/group`` of the tree *rootfs*.
 
     Both are read without leaving the tree; a missing file is an empty one. Raises ImageError.

@@ -9,12 +9,14 @@ from collections.abc import Callable
 from pathlib import Path
 
 import pytest
+import zstandard
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from runtime.image import Image, ImageError, Store, unpack
 from runtime.image.layer import Limits
 
+CHECKED_ZSTD = zstandard.ZstdCompressor(write_checksum=True)
 DIR, LINK, HARD, FIFO = tarfile.DIRTYPE, tarfile.SYMTYPE, tarfile.LNKTYPE, tarfile.FIFOTYPE
 
 Pack = Callable[..., bytes]
@@ -187,16 +189,32 @@ def test_hostile_entries_are_refused_and_write_nothing(
     assert sorted(path.name for path in tmp_path.iterdir()) == ["home", "outside"]
 
 
-@pytest.mark.parametrize("marker", ["escape/.wh.secret", "escape/.wh..wh..opq"])
 def test_a_whiteout_does_not_reach_through_a_link(
-    apply: Apply, member: Member, tmp_path: Path, marker: str
+    apply: Apply, member: Member, tmp_path: Path
 ) -> None:
     outside = tmp_path / "outside"
     outside.mkdir()
     (outside / "secret").write_text("kept")
+    escape = member("escape", kind=LINK, link=str(outside))
     with pytest.raises(ImageError, match="leads through the symbolic link b'escape'"):
-        apply([member("escape", kind=LINK, link=str(outside))], [member(marker)])
+        apply([escape], [member("escape/.wh.secret")])
     assert listing(outside) == {"secret": "kept"}
+
+
+def test_a_directory_in_place_of_a_link_may_say_that_it_is_opaque(
+    apply: Apply, member: Member, tmp_path: Path
+) -> None:
+    (tmp_path / "outside").mkdir()
+    (tmp_path / "outside/secret").write_text("kept")
+    tree = apply(
+        [member("was", kind=LINK, link=str(tmp_path / "outside")), member("file")],
+        [
+            *(member(name, kind=DIR) for name in ("was", "file")),
+            *(member(f"{name}/.wh..wh..opq") for name in ("was", "file")),
+        ],
+    )
+    assert listing(tree) == {"was": "dir", "file": "dir"}
+    assert listing(tmp_path / "outside") == {"secret": "kept"}
 
 
 @pytest.mark.parametrize("field", ["path", "linkpath", "SCHILY.xattr.user.a\0b"])
@@ -429,10 +447,12 @@ def test_plain_gzip_and_several_members(
     [
         (lambda tar: gzip.compress(tar)[:-1], "ends too early"),
         (lambda tar: gzip.compress(tar)[:30], "ends too early"),
-        (lambda tar: gzip.compress(tar) + b"junk", "damaged"),
+        (lambda tar: gzip.compress(tar) + b"some kind of junk", "damaged"),
         (lambda tar: gzip.compress(tar)[:-8] + bytes(8), "damaged"),
         (lambda tar: b"\x1f\x8b" + bytes(len(tar)), "damaged"),
-        (lambda _: b"\x28\xb5\x2f\xfd" + bytes(20), "zstd"),
+        (lambda tar: CHECKED_ZSTD.compress(tar)[:-1] + b"\0", "zstd stream is damaged"),
+        (lambda tar: CHECKED_ZSTD.compress(tar) + b"some kind of junk", "zstd stream is damaged"),
+        (lambda _: b"\x28\xb5\x2f\xfd" + bytes(20), "hashes to"),
     ],
 )
 def test_damaged_compression(
