@@ -17,13 +17,13 @@ from benchmarks.backend import (
 )
 from benchmarks.processes import ProcessInstance, UnstartedInstance
 from runtime.container.cgroups import members
-from runtime.container.container import PURPOSE, Container, Options, container
+from runtime.container.container import Container, Options, container
 from runtime.container.facts import HostFacts, host_facts
 from runtime.container.launch.process import CommandNotRunnable
 from runtime.container.launch.streams import Gathering, Pipes
 from runtime.container.spec import Limits
 from runtime.container.trial import obstacle
-from runtime.image import Image, Store, unpacked
+from runtime.image import Image, Store, using_snapshots
 
 
 def backend(within: str | None = None) -> nullcontext["ContainerBackend"]:
@@ -57,15 +57,15 @@ class ContainerBackend:
         return Unavailable(reason=why.message, remedy=remedy)
 
     def prepare(self, image: str) -> Preparation:
-        """Unpack the image into the tree that is every container's lower layer."""
+        """Unpack the image's layers, which lie below every container's own."""
         store = Store()
-        made = unpacked(store, store.resolve(image), purpose=PURPOSE)
-        return Preparation(
-            duration_ns=made.duration_ns,
-            disk_bytes=made.disk_bytes,
-            cached=made.cached,
-            method="layers verified and unpacked into a directory",
-        )
+        with using_snapshots(store, store.resolve(image)) as made:
+            return Preparation(
+                duration_ns=made.duration_ns,
+                disk_bytes=made.disk_bytes,
+                cached=made.cached,
+                method="layers verified and unpacked, each into a directory",
+            )
 
     @contextmanager
     def launch(self, spec: InstanceSpec) -> Iterator[ProcessInstance | UnstartedInstance]:

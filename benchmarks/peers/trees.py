@@ -1,11 +1,13 @@
-"""Unpacked images for peers that read none: the same tree that is our containers' lower layer."""
+"""Unpacked images for peers that read none: the same tree that our containers' layers make."""
 
 from pathlib import Path
 
 from benchmarks.backend import InstanceSpec, Preparation
-from runtime.container.container import PURPOSE, Options, process_spec
+from runtime.container.container import Options, process_spec
 from runtime.container.spec import ProcessSpec
 from runtime.image import Image, Store, unpacked
+
+_PURPOSE = "peers"
 
 
 class Trees:
@@ -18,7 +20,7 @@ class Trees:
         """See ``Backend.prepare``."""
         store = Store()
         image = store.resolve(digest)
-        made = unpacked(store, image, purpose=PURPOSE)
+        made = unpacked(store, image, purpose=_PURPOSE)
         self._known[digest] = (image, made.path)
         return Preparation(
             duration_ns=made.duration_ns,

@@ -13,6 +13,7 @@ from runtime.container.interrupts import delivered, held
 from runtime.container.launch.interpreter import run_steps
 from runtime.container.launch.process import Process, start
 from runtime.container.launch.streams import Gathering, Pipes
+from runtime.container.mounts import MAX_OPTIONS_BYTES, overlay_options
 from runtime.container.plan import plan, plan_exec
 from runtime.container.spec import ContainerSpec, Limits, ProcessSpec
 from runtime.container.state import (
@@ -23,10 +24,18 @@ from runtime.container.state import (
 )
 from runtime.container.steps import Plan
 from runtime.errors import RuntimeFault
-from runtime.image import Image, Store, identity, unpacked
+from runtime.image import (
+    Image,
+    Rootfs,
+    Store,
+    identity,
+    imitate,
+    unpacked,
+    using_snapshots,
+)
 
 PURPOSE = "container"
-"""Under this name the unpacked tree that is the lower layer of every container is kept."""
+"""Under this name images are kept in one tree that have more layers than a mount can name."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -75,13 +84,15 @@ class DeadlinePassed(RuntimeFault):
         self.stderr = stderr
 
 
-def process_spec(image: Image, argv: Sequence[str], options: Options, tree: Path) -> ProcessSpec:
+def process_spec(
+    image: Image, argv: Sequence[str], options: Options, rootfs: Rootfs
+) -> ProcessSpec:
     """What *image* and *options* come to: the image's config, overlaid by what was asked.
 
     HOME is the user's own unless someone says otherwise, as docker does. An empty *argv* stays
     empty: the caller decides whether the image's own command is meant.
     """
-    who = identity(tree, options.user if options.user is not None else image.config.user)
+    who = identity(rootfs, options.user if options.user is not None else image.config.user)
     env = {"HOME": who.home} | dict(image.config.env) | dict(options.env)
     return ProcessSpec(
         argv=tuple(argv),
@@ -92,13 +103,13 @@ def process_spec(image: Image, argv: Sequence[str], options: Options, tree: Path
 
 
 def container_spec(
-    process: ProcessSpec, options: Options, *, lower: Path, name: str
+    process: ProcessSpec, options: Options, *, lower: tuple[Path, ...], name: str
 ) -> ContainerSpec:
-    """A container called *name* around *process*, on the unpacked image *lower*."""
+    """A container called *name* around *process*, on the image's layers, topmost first."""
     return ContainerSpec(
         id=name,
         process=process,
-        lower=str(lower),
+        lower=tuple(str(path) for path in lower),
         directory=str(instances_dir() / name),
         hostname=name,
         limits=options.limits,
@@ -109,10 +120,8 @@ def container_spec(
 
 def explain(image: Image, argv: Sequence[str], options: Options) -> Plan:
     """The plan for running *argv*; nothing of it is done, but the image is unpacked if need be."""
-    lower = unpacked(Store(), image, purpose=PURPOSE).path
-    process = process_spec(image, argv, options, lower)
-    spec = container_spec(process, options, lower=lower, name="0" * 12)
-    return plan(spec, host_facts())
+    with using_snapshots(Store(), image) as layers:
+        return plan(_spec(image, argv, options, layers.paths, name="0" * 12), host_facts())
 
 
 class Container:
@@ -178,10 +187,29 @@ def container(
 
     Raises Unsupported, SpecError, StepError or CommandNotRunnable; then nothing is left either.
     """
-    lower = unpacked(Store(), image, purpose=PURPOSE).path
+    with ExitStack() as undo:
+        layers = undo.enter_context(using_snapshots(Store(), image))
+        spec = _spec(image, argv, options, layers.paths, name=secrets.token_hex(6))
+        facts = host_facts() if facts is None else facts
+        yield undo.enter_context(_started(image, spec, facts, stdio))
+
+
+def _spec(
+    image: Image, argv: Sequence[str], options: Options, lower: tuple[Path, ...], *, name: str
+) -> ContainerSpec:
+    """The container on *lower*, or on one tree where mount(2) has no room for all of them."""
     process = process_spec(image, argv, options, lower)
-    spec = container_spec(process, options, lower=lower, name=secrets.token_hex(6))
-    facts = host_facts() if facts is None else facts
+    spec = container_spec(process, options, lower=lower, name=name)
+    if len(overlay_options(spec)) <= MAX_OPTIONS_BYTES:
+        return spec
+    tree = unpacked(Store(), image, purpose=PURPOSE).path
+    return container_spec(process, options, lower=(tree,), name=name)
+
+
+@contextmanager
+def _started(
+    image: Image, spec: ContainerSpec, facts: HostFacts, stdio: tuple[int, int, int]
+) -> Iterator[Container]:
     decided = plan(spec, facts)
     with held() as before, ExitStack() as undo:
         groups = [Path(g.path) for g in place(facts.hierarchies, spec.id, spec.within)]
@@ -190,6 +218,7 @@ def container(
         undo.callback(remove_instance, directory)
         for layer in ("upper", "work", "root"):
             (directory / layer).mkdir()
+        imitate(directory / "upper", Path(spec.lower[0]))
         run_steps(decided.host)
         init = start(decided, stdin=stdio[0], stdout=stdio[1], stderr=stdio[2])
         undo.callback(init.close)

@@ -16,6 +16,8 @@ from runtime.container.spec import ContainerSpec
 from runtime.container.steps import Slot, Step
 
 _NO_PROGRAMS = syscalls.MS_NOSUID | syscalls.MS_NODEV | syscalls.MS_NOEXEC
+MAX_OPTIONS_BYTES = 4095
+
 _EXISTS = frozenset({EEXIST})
 _MISSING = frozenset({ENOENT})
 
@@ -47,12 +49,13 @@ _READ_ONLY = ("/proc/bus", "/proc/fs", "/proc/irq", "/proc/sys", "/proc/sysrq-tr
 def plan_root(spec: ContainerSpec) -> Iterator[Step]:
     """Steps after which ``/`` is the image under a writable layer, and nothing else is left."""
     root = f"{spec.directory}/root"
-    layers = f"lowerdir={spec.lower},upperdir={spec.directory}/upper,workdir={spec.directory}/work"
     private = syscalls.MS_REC | syscalls.MS_PRIVATE
     yield Step("mount", ("", "/", "", private, ""), "nothing we mount shows outside")
+    if base := _common(spec.lower):
+        yield Step("chdir", (base,), "many layers are named from here: mount(2) has little room")
     yield Step(
         "mount",
-        ("overlay", root, "overlay", syscalls.MS_NODEV, f"{layers},volatile"),
+        ("overlay", root, "overlay", syscalls.MS_NODEV, overlay_options(spec)),
         "the image below, what this instance writes above; device files of the image are dead",
     )
     yield Step("chdir", (root,), "pivot_root wants to be told where it stands")
@@ -61,6 +64,22 @@ def plan_root(spec: ContainerSpec) -> Iterator[Step]:
         "umount2", (".", syscalls.MNT_DETACH), "the host's files are gone", phase="prepared"
     )
     yield Step("chdir", ("/",), "stand in the new root")
+
+
+def overlay_options(spec: ContainerSpec) -> str:
+    """What overlayfs is told; more than MAX_OPTIONS_BYTES do not arrive (mount(2): one page).
+
+    Redirects and metadata-only copies are off, so that the upper directory holds whole files.
+    """
+    base = _common(spec.lower)
+    lower = ":".join(os.path.relpath(path, base) if base else path for path in spec.lower)
+    own = f"upperdir={spec.directory}/upper,workdir={spec.directory}/work"
+    return f"lowerdir={lower},{own},redirect_dir=off,metacopy=off,volatile"
+
+
+def _common(lower: tuple[str, ...]) -> str:
+    """The directory that all of *lower* lie in, nothing if there is but one."""
+    return os.path.commonpath(lower) if len(lower) > 1 else ""
 
 
 def plan_kernel_files(hierarchies: tuple[Hierarchy, ...]) -> Iterator[Step]:

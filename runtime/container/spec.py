@@ -56,16 +56,17 @@ class ProcessSpec:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class ContainerSpec:
-    """A container: *lower* is an unpacked image, *directory* holds what is its own.
+    """A container: *lower* makes the image's tree, *directory* holds what is its own.
 
-    *directory* must exist with ``upper``, ``work`` and ``root`` in it, all on one file system
-    that overlayfs takes as upper. *within* is a path of
-    groups, made before, that the container's own are made in.
+    *lower* are the directories that overlayfs lays over each other, topmost first. *directory*
+    must exist with ``upper``, ``work`` and ``root`` in it, all on one file system that overlayfs
+    takes as upper. *within* is a path of groups, made before, that the container's own are made
+    in.
     """
 
     id: str
     process: ProcessSpec
-    lower: str
+    lower: tuple[str, ...]
     directory: str
     hostname: str
     limits: Limits = Limits()
@@ -74,7 +75,7 @@ class ContainerSpec:
 
     def __post_init__(self) -> None:
         """Raise SpecError for paths that overlayfs's option string cannot carry."""
-        for path in (self.lower, self.directory):
+        for path in (*self.lower, self.directory):
             if set(path) & set(",:\\"):
                 raise SpecError(
                     f"{path!r} holds one of , : \\ which overlayfs cannot mount",

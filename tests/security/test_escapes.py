@@ -113,7 +113,7 @@ def test_a_link_for_a_mount_point_is_refused(
     (tree / "proc").symlink_to("etc")
     monkeypatch.setenv("ISOSCOPE_HOME", str(tmp_path))
     process = process_spec(busybox, ("sh",), Options(user="0:0"), tree)
-    spec = container_spec(process, Options(), lower=tree, name="linked")
+    spec = container_spec(process, Options(), lower=(tree,), name="linked")
     for name in ("upper", "work", "root"):
         (Path(spec.directory) / name).mkdir(parents=True)
     made = plan(spec, host_facts())

@@ -44,14 +44,17 @@ def process(*argv: str, env: tuple[str, ...] = ("PATH=/bin:/usr/bin",)) -> Proce
     return ProcessSpec(argv=argv, env=env, cwd="/work", identity=ROOT)
 
 
+SEVERAL = ("/home/layers/b/tree", "/home/layers/a/tree")
 SOME = Limits(memory_bytes=64 << 20, cpus=0.5, pids=20)
 
 
-def container(*argv: str, limits: Limits = SOME) -> ContainerSpec:
+def container(
+    *argv: str, limits: Limits = SOME, lower: tuple[str, ...] = ("/home/layers/a/tree",)
+) -> ContainerSpec:
     return ContainerSpec(
         id="0123456789ab",
         process=process(*argv),
-        lower="/home/rootfs/tree",
+        lower=lower,
         directory="/home/instances/0123456789ab",
         hostname="0123456789ab",
         limits=limits,
@@ -64,6 +67,7 @@ def container(*argv: str, limits: Limits = SOME) -> ContainerSpec:
         ("v1", plan(container("sh", "-c", "exit 7"), facts(V1))),
         ("v2", plan(container("sh", "-c", "exit 7"), facts(V2))),
         ("idle", plan(container(limits=Limits()), facts(V1))),
+        ("layers", plan(container("sh", limits=Limits(), lower=SEVERAL), facts(V2))),
         ("exec", plan_exec(process("id"), container(), facts(V1))),
         ("host", plan_plain(process("/bin/id"), "/home/rootfs/tree", "x86_64")),
     ],
@@ -129,14 +133,18 @@ def test_no_seccomp_table_is_said() -> None:
 @pytest.mark.parametrize(
     "change",
     [
-        {"limits": Limits(), "lower": "/a,b"},
+        {"limits": Limits(), "lower": ("/l", "/a,b")},
         {"limits": Limits(), "directory": "/a:b"},
     ],
 )
 def test_paths_that_overlayfs_would_misread_are_refused(change: dict[str, object]) -> None:
     values: dict[str, object] = {
-        "id": "x", "process": process("true"), "lower": "/l", "directory": "/d", "hostname": "x",
-    }  # fmt: skip
+        "id": "x",
+        "process": process("true"),
+        "lower": ("/l",),
+        "directory": "/d",
+        "hostname": "x",
+    }
     with pytest.raises(SpecError, match="ISOSCOPE_HOME"):
         ContainerSpec(**(values | change))  # type: ignore[arg-type]
 
