@@ -26,8 +26,11 @@ _NR_CAPGET = 125 if _X86_64 else 90
 _NR_CAPSET = 126 if _X86_64 else 91
 _NR_SECCOMP = 317 if _X86_64 else 277
 _NR_EXECVEAT = 322 if _X86_64 else 281
+_NR_OPEN_TREE = 428
+_NR_MOVE_MOUNT = 429
 _NR_CLOSE_RANGE = 436
 _NR_OPENAT2 = 437
+_NR_MOUNT_SETATTR = 442
 
 CLONE_PARENT = 0x00008000
 CLONE_NEWNS = 0x00020000
@@ -62,9 +65,18 @@ PR_CAP_AMBIENT_CLEAR_ALL = 4
 
 SECCOMP_SET_MODE_FILTER = 1
 CLOSE_RANGE_CLOEXEC = 4
+RESOLVE_NO_MAGICLINKS = 0x02
 RESOLVE_NO_SYMLINKS = 0x04
 RESOLVE_IN_ROOT = 0x10
 AT_EMPTY_PATH = 0x1000
+AT_RECURSIVE = 0x8000
+OPEN_TREE_CLONE = 1
+OPEN_TREE_CLOEXEC = 0o2000000
+MOVE_MOUNT_F_EMPTY_PATH = 0x04
+MOVE_MOUNT_T_EMPTY_PATH = 0x40
+MOUNT_ATTR_RDONLY = 1
+MOUNT_ATTR_NOSUID = 2
+MOUNT_ATTR_NODEV = 4
 _CAP_VERSION_3 = 0x20080522
 
 
@@ -162,6 +174,28 @@ def openat2(dirfd: int, path: str, flags: int, resolve: int) -> int:
     return _check(
         _libc.syscall(_NR_OPENAT2, dirfd, os.fsencode(path), how, len(how)), "openat2", path
     )
+
+
+def open_tree(dirfd: int, path: str, flags: int) -> int:
+    """Open the tree of mounts at *path*; with OPEN_TREE_CLONE a copy that is mounted nowhere."""
+    flags_ = ctypes.c_uint(flags)
+    code: int = _libc.syscall(_NR_OPEN_TREE, dirfd, os.fsencode(path), flags_)
+    return _check(code, "open_tree", path)
+
+
+def move_mount(tree: int, place: int) -> None:
+    """Attach the tree of mounts *tree* at what the descriptor *place* refers to."""
+    flags = ctypes.c_uint(MOVE_MOUNT_F_EMPTY_PATH | MOVE_MOUNT_T_EMPTY_PATH)
+    code = _libc.syscall(_NR_MOVE_MOUNT, tree, b"", place, b"", flags)
+    _check(code, "move_mount", f"descriptor {tree}")
+
+
+def mount_setattr(tree: int, attributes: int) -> None:
+    """Set *attributes* (MOUNT_ATTR_RDONLY, ...) of all mounts of *tree* (kernel 5.12)."""
+    raw = struct.pack("=QQQQ", attributes, 0, 0, 0)
+    flags = ctypes.c_uint(AT_EMPTY_PATH | AT_RECURSIVE)
+    code = _libc.syscall(_NR_MOUNT_SETATTR, tree, b"", flags, raw, len(raw))
+    _check(code, "mount_setattr", f"descriptor {tree}")
 
 
 def execveat(fd: int, argv: tuple[str, ...], env: tuple[str, ...]) -> None:

@@ -15,7 +15,7 @@ from runtime.container.launch.process import Process, start
 from runtime.container.launch.streams import Gathering, Pipes
 from runtime.container.mounts import MAX_OPTIONS_BYTES, overlay_options
 from runtime.container.plan import plan, plan_exec
-from runtime.container.spec import ContainerSpec, Limits, ProcessSpec
+from runtime.container.spec import Bind, ContainerSpec, Limits, ProcessSpec
 from runtime.container.state import (
     instances_dir,
     new_directory,
@@ -52,6 +52,9 @@ class Options:
     limits: Limits = Limits()  # noqa: RUF009 - a frozen value
     within: str | None = None
     seccomp: bool = True
+    binds: tuple[Bind, ...] = ()
+    host_network: bool = False
+    hostname: str | None = None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -111,10 +114,12 @@ def container_spec(
         process=process,
         lower=tuple(str(path) for path in lower),
         directory=str(instances_dir() / name),
-        hostname=name,
+        hostname=options.hostname or name,
         limits=options.limits,
         within=options.within,
         seccomp=options.seccomp,
+        binds=options.binds,
+        host_network=options.host_network,
     )
 
 

@@ -7,6 +7,7 @@ from collections.abc import Iterator
 
 from runtime import syscalls
 from runtime.container import programs
+from runtime.container.binds import plan_sources, plan_targets
 from runtime.container.cgroups import Group, place, plan_groups, plan_joining, plan_removal
 from runtime.container.facts import HostFacts
 from runtime.container.mounts import plan_cwd, plan_kernel_files, plan_root
@@ -41,7 +42,7 @@ def plan(spec: ContainerSpec, facts: HostFacts) -> Plan:
     groups = place(facts.hierarchies, spec.id, spec.within)
     return Plan(
         host=tuple(plan_groups(groups, spec.limits)),
-        clone_flags=NAMESPACES,
+        clone_flags=NAMESPACES & ~(syscalls.CLONE_NEWNET if spec.host_network else 0),
         inside=tuple(_plan_inside(spec, facts, groups)),
         undo=tuple(plan_removal(groups)),
     )
@@ -96,10 +97,13 @@ def _plan_inside(
     yield Step("setsid", (), "a session of its own, no terminal of ours", phase="init")
     yield from plan_joining(groups)
     yield Step("unshare", (syscalls.CLONE_NEWCGROUP,), "its groups are the top that it sees")
+    yield from plan_sources(spec.binds)
     yield from plan_root(spec)
     yield from plan_kernel_files(facts.hierarchies)
+    yield from plan_targets(spec.binds)
     yield Step("sethostname", (spec.hostname,), "a name of its own")
-    yield from _plan_loopback()
+    if not spec.host_network:
+        yield from _plan_loopback()
     yield from plan_cwd(spec.process.cwd)
     yield from _plan_image(spec.process, facts.machine)
     yield from plan_privileges(spec.process, facts, seccomp=_filter(spec, facts))

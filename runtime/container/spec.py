@@ -55,6 +55,19 @@ class ProcessSpec:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class Bind:
+    """A file or directory from outside, shown inside at *target*; *directory* tells which it is.
+
+    Both paths are absolute. The way to *target*, and *target*, are made where they are missing.
+    """
+
+    source: str
+    target: str
+    directory: bool
+    read_only: bool = True
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class ContainerSpec:
     """A container: *lower* makes the image's tree, *directory* holds what is its own.
 
@@ -72,6 +85,8 @@ class ContainerSpec:
     limits: Limits = Limits()
     within: str | None = None
     seccomp: bool = True
+    binds: tuple[Bind, ...] = ()
+    host_network: bool = False
 
     def __post_init__(self) -> None:
         """Raise SpecError for paths that overlayfs's option string cannot carry."""
