@@ -9,9 +9,9 @@ import re
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
 from enum import Enum
+from typing import Protocol
 
 from runtime.errors import ImageError
-from runtime.image.compression import LayerStream
 
 BLOCK_BYTES = 512
 MAX_HEADER_BYTES = 1 << 20
@@ -51,10 +51,17 @@ class Entry:
     xattrs: Mapping[str, bytes] = field(default_factory=dict)
 
 
+class TarBytes(Protocol):
+    """The bytes of a tar, already inflated."""
+
+    def read(self, size: int, /) -> bytes:
+        """Exactly *size* bytes, fewer only at the end. Raises ImageError."""
+
+
 class ArchiveReader:
     """The entries of a tar stream, in order; ``chunks`` gives the content of the current one."""
 
-    def __init__(self, stream: LayerStream) -> None:
+    def __init__(self, stream: TarBytes) -> None:
         self._stream = stream
         self._content_bytes = 0  # of the current entry, not yet read
         self._padding_bytes = 0
