@@ -2,5 +2,8 @@
 
 The arrows between the modules run one way::
 
-    cli -> builder -> steps, cache -> plan -> dockerfile -> model
+    cli -> plan -> dockerfile, expansion, ... -> model          what is to be done (pure)
+    cli -> builder -> inputs -> keys, cache, sources            what is done already
+           builder -> stagework -> execution -> shown, stubs, copying, archives, downloading
+           all of these -> views, rootfs, state                 the rest, in a worker per stage
 """
