@@ -147,6 +147,8 @@ class Cache:
     def _write(self, kind: str, key: str, value: object) -> None:
         path = self.root / kind / f"{key}.json"
         with suppress(OSError), locked(self.root / f"{kind}.lock"):
+            if path.is_dir():  # nobody of us made that, and no file could take its place
+                remove_tree(path)
             write_whole(path, render_document(value))
 
 

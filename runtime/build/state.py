@@ -14,6 +14,7 @@ from runtime.errors import ImageError
 from runtime.image import Descriptor, Image, ImageConfig, Manifest
 from runtime.image.document import parse_document, render_document
 from runtime.image.manifest import CONFIG_TYPE, MANIFEST_TYPE, image_of
+from runtime.image.slots import chain_ids
 
 NOTHING = "scratch"
 """The chain id, so to say, of no layer at all."""
@@ -48,10 +49,7 @@ class State:
     @property
     def chain_id(self) -> str:
         """What names these layers in this order (image-spec, ChainID)."""
-        chain = NOTHING
-        for layer in self.layers:
-            chain = chain_id(chain, layer.diff_id)
-        return chain
+        return (NOTHING, *chain_ids([layer.diff_id for layer in self.layers]))[-1]
 
     def after(self, text: str, layer: Layer | None, config: Mapping[str, Any]) -> "State":
         """This, after the step that *text* tells of, which made *layer* or no change."""
@@ -97,13 +95,6 @@ class State:
         descriptor = _descriptor(MANIFEST_TYPE, manifest_raw)
         manifest = Manifest.from_json(manifest_raw, descriptor.digest)
         return image_of(descriptor, manifest, ImageConfig.from_json(raw, config.digest), ())
-
-
-def chain_id(parent: str, diff_id: str) -> str:
-    """The ChainID of *parent* with one more layer."""
-    if parent == NOTHING:
-        return diff_id
-    return f"sha256:{hashlib.sha256(f'{parent} {diff_id}'.encode()).hexdigest()}"
 
 
 def state_of(image: Image, raw_config: bytes, epoch_s: int) -> State:

@@ -15,7 +15,7 @@ from runtime.build.model import (
     Paths,
     RunStep,
 )
-from runtime.build.state import EARLIEST_S, Layer, State, chain_id, moment, state_of
+from runtime.build.state import EARLIEST_S, Layer, State, moment, state_of
 from runtime.errors import ImageError
 from runtime.image import Descriptor
 from runtime.image.manifest import LAYER_GZIP_TYPE
@@ -90,8 +90,10 @@ def test_a_link_depends_on_what_is_below_only_for_names() -> None:
 
 
 def test_chain_ids_are_those_of_the_specification() -> None:
-    assert chain_id("scratch", D1) == D1
-    assert chain_id(D1, D2) == (
+    blob = Descriptor(media_type=LAYER_GZIP_TYPE, digest=D1, size_bytes=1)
+    one = state().after("x", Layer(blob=blob, diff_id=D1), {})
+    assert (state().chain_id, one.chain_id) == ("scratch", D1)
+    assert one.after("y", Layer(blob=blob, diff_id=D2), {}).chain_id == (
         "sha256:ccd722928bd92476ba1745586fed6e45a102504185ad88cd89e01ff116fd146c"
     )
 
