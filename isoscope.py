@@ -23,6 +23,7 @@ isoscope: one OCI image as a plain process, a container and a virtual machine, m
                                     run a command, isolated as BACKEND does: container, vm, host
   isoscope image ls|inspect|bootstrap|rm|pull|push|copy|tags|login|logout
                                     the images of this machine, and those of registries
+  isoscope image build CONTEXT      an image from a Dockerfile, in our own containers
   isoscope registry serve           be a registry over the images of this machine
   isoscope lab                      the lessons, in JupyterLab, on copies of your own
   isoscope gc                       remove what killed runs left behind
@@ -115,6 +116,10 @@ def _gc(rest: list[str]) -> int:
 
 
 def _image(rest: list[str]) -> int:
+    if rest[:1] == ["build"]:
+        from runtime.build import cli as build_cli
+
+        return build_cli.main(rest[1:])
     from runtime import cli
 
     return cli.main(["image", *rest])
@@ -225,6 +230,10 @@ def _parser_of(words: Sequence[str]) -> "tuple[Parser, Sequence[str]] | None":
     module, _, maker = _PARSERS.get(verb, "").partition(":")
     if verb == "run":
         return _run_parser(_split_backend(rest)[0]), rest
+    if words[:2] == ["image", "build"]:
+        from runtime.build.cli import build_parser
+
+        return build_parser(), rest[1:]
     return (getattr(importlib.import_module(module), maker)(), rest) if maker else None
 
 

@@ -47,6 +47,9 @@ def image_parser() -> Parser:
     debian.add_argument("--init", choices=["systemd"], help="with a kernel, for a machine to boot")
     debian.set_defaults(verb=bootstrap_debian_verb)
 
+    # Read by runtime.build, which stands above images; here it is only told of.
+    verbs.add_parser("build", add_help=False, help="make an image from a Dockerfile")
+
     listing = verbs.add_parser("ls", help="list the images")
     listing.add_argument("--json", action="store_true", help="print JSON")
     listing.add_argument("--digests", action="store_true", help="print whole digests")
