@@ -1,0 +1,2 @@
+#!/bin/sh
+echo "primes: $(gunzip -c /data/primes.txt.gz | tr '\n' ' ')"
