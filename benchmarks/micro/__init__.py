@@ -1,0 +1,1 @@
+"""Our own hot paths, each beside a peer; run by hand, never with the tests."""
