@@ -1,1 +1,0 @@
-"""Our own hot paths, each beside a peer; run by hand, never with the tests."""
