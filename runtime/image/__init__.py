@@ -1,7 +1,8 @@
 """OCI images: named, stored by content, verified on every read, unpacked into trees.
 
 What stands here is what the rest of the project uses; the modules below may change. The arrows
-between them run one way::
+between them run one way. What makes, unpacks and reads trees is imported when it is first named:
+who only looks an image up pays for no more than that::
 
     cli -> bootstrap, snapshots, unpacking -> layer -> overlay -> tree, stack
                       snapshots -> changes (an upper directory becomes a layer) -> archive_writer
@@ -12,18 +13,23 @@ between them run one way::
     manifest -> markup (what a notebook shows)
 """
 
+from importlib import import_module
+from typing import TYPE_CHECKING, Any
+
 from runtime.errors import ImageError
-from runtime.image.bootstrap import bootstrap_busybox
-from runtime.image.changes import LayerMade, Times, imitate, write_layer
 from runtime.image.find import find_image
 from runtime.image.home import cache_dir, state_dir
 from runtime.image.manifest import Descriptor, Image, ImageConfig, Manifest
 from runtime.image.reference import Reference, parse_reference
-from runtime.image.snapshots import Snapshots, keep_snapshot, snapshots, using_snapshots
-from runtime.image.stack import Rootfs
 from runtime.image.store import Store
-from runtime.image.unpacking import Unpacked, unpack, unpacked
-from runtime.image.users import Identity, identity, lookup
+
+if TYPE_CHECKING:
+    from runtime.image.bootstrap import bootstrap_busybox
+    from runtime.image.changes import LayerMade, Times, imitate, write_layer
+    from runtime.image.snapshots import Snapshots, keep_snapshot, using_snapshots
+    from runtime.image.stack import Rootfs
+    from runtime.image.unpacking import Unpacked, unpack, unpacked
+    from runtime.image.users import Identity, identity, lookup
 
 __all__ = [
     "Descriptor",
@@ -47,10 +53,37 @@ __all__ = [
     "keep_snapshot",
     "lookup",
     "parse_reference",
-    "snapshots",
     "state_dir",
     "unpack",
     "unpacked",
     "using_snapshots",
     "write_layer",
 ]
+
+_LATER = {
+    "bootstrap_busybox": "bootstrap",
+    "LayerMade": "changes",
+    "Times": "changes",
+    "imitate": "changes",
+    "write_layer": "changes",
+    "Snapshots": "snapshots",
+    "keep_snapshot": "snapshots",
+    "using_snapshots": "snapshots",
+    "Rootfs": "stack",
+    "Unpacked": "unpacking",
+    "unpack": "unpacking",
+    "unpacked": "unpacking",
+    "Identity": "users",
+    "identity": "users",
+    "lookup": "users",
+}
+"""Name -> the module that has it, of those that are imported when first named."""
+
+
+def __getattr__(name: str) -> Any:
+    """One of the names of ``_LATER`` (PEP 562)."""
+    if name not in _LATER:
+        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+    value = getattr(import_module(f"{__name__}.{_LATER[name]}"), name)
+    globals()[name] = value
+    return value

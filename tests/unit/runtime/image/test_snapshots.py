@@ -17,12 +17,12 @@ from runtime.image import (
     Store,
     Times,
     imitate,
-    snapshots,
     unpack,
     write_layer,
 )
 from runtime.image.changes import Compression
 from runtime.image.manifest import CONFIG_TYPE, MANIFEST_TYPE
+from runtime.image.snapshots import snapshots
 
 pytestmark = pytest.mark.skipif(os.geteuid() != 0, reason="snapshots need root; run as root")
 
