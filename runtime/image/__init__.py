@@ -19,7 +19,7 @@ from runtime.image.find import find_image
 from runtime.image.home import cache_dir, state_dir
 from runtime.image.manifest import Descriptor, Image, ImageConfig, Manifest
 from runtime.image.reference import Reference, parse_reference
-from runtime.image.snapshots import Snapshots, keep_snapshot, snapshots, using_snapshots
+from runtime.image.snapshots import Snapshots, keep_snapshot, using_snapshots
 from runtime.image.stack import Rootfs
 from runtime.image.store import Store
 from runtime.image.unpacking import Unpacked, unpack, unpacked
@@ -47,7 +47,6 @@ __all__ = [
     "keep_snapshot",
     "lookup",
     "parse_reference",
-    "snapshots",
     "state_dir",
     "unpack",
     "unpacked",

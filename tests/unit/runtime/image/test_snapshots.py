@@ -17,12 +17,13 @@ from runtime.image import (
     Store,
     Times,
     imitate,
-    snapshots,
     unpack,
     write_layer,
 )
+from runtime.image import snapshots as module
 from runtime.image.changes import Compression
 from runtime.image.manifest import CONFIG_TYPE, MANIFEST_TYPE
+from runtime.image.snapshots import snapshots
 
 pytestmark = pytest.mark.skipif(os.geteuid() != 0, reason="snapshots need root; run as root")
 
@@ -184,7 +185,7 @@ def test_any_layers(
                 links = {"link": "b", "hard": "a/b"}
                 return member(path, kind=SORTS[what], link=links.get(what, ""), **rare)
 
-    monkeypatch.setattr("runtime.image.snapshots.sync_file_system", lambda _: None)  # slow
+    monkeypatch.setattr(module, "sync_file_system", lambda _: None)  # slow
     number = iter(range(1, 100))
     tars = [pack(*(made(*change, next(number)) for change in layer)) for layer in layers]
     image = make_image(*tars)
