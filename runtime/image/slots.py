@@ -88,6 +88,16 @@ def clear_slot(slot: Path) -> None:
     remove_tree(slot / "tree")
 
 
+def slot_bytes(diff_ids: Sequence[str]) -> dict[str, int]:
+    """What each layer that is unpacked of an image occupies, by the name of its slot."""
+    known = {}
+    for chain_id in chain_ids(diff_ids):
+        slot = slot_of(chain_id)
+        if meta := read_slot(slot, chain_id):
+            known[slot.name] = meta.disk_bytes
+    return known
+
+
 def remove_slots(chain: Collection[str]) -> None:
     """Delete the unpacked layers with these chain ids, but those in use. Raises OSError."""
     for chain_id in chain:

@@ -12,7 +12,7 @@ removal see that nothing refers to it. Lock order: ``blobs.lock``, then ``index.
 """
 
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import AbstractContextManager, ExitStack, contextmanager
+from contextlib import AbstractContextManager, ExitStack, contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import BinaryIO
@@ -34,6 +34,7 @@ from runtime.image.manifest import (
 from runtime.image.reference import is_digest, parse_reference
 from runtime.image.rootfs import remove_rootfs
 from runtime.image.served import Served, needed_by, parse_served, render_served
+from runtime.image.slots import chain_ids, remove_slots, sweep_slots
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -134,9 +135,10 @@ class Store:
         """Drop all *names* or none; delete what nothing needs any more; the blobs deleted.
 
         A reference is one name of an image, which goes with its last name; a digest is the image
-        with all its names. Unpacked trees of an image that goes are deleted too. *guard* is asked
-        for each image that would go, and raises to prevent it. Raises ImageError if there is no
-        such image, or if a corrupt one forbids to say what is needed.
+        with all its names. What is unpacked of an image that goes is deleted too, except layers
+        that others have or an instance uses. *guard* is asked for each image that would go, and
+        raises to prevent it. Raises ImageError if there is no such image, or if a corrupt one
+        forbids to say what is needed.
         """
 
         def rest(entries: tuple[index.Entry, ...]) -> tuple[index.Entry, ...]:
@@ -203,6 +205,17 @@ class Store:
     def sweep(self) -> tuple[str, ...]:
         """Delete the blobs that nothing needs; their digests. Raises ImageError."""
         return self._reduce(lambda entries: entries).blobs
+
+    def sweep_layers(self) -> tuple[str, ...]:
+        """Delete unpacked layers that no image has, and what a killed unpacking left; their names.
+
+        Nothing is deleted while somebody writes images: a layer may be about to be part of one.
+        Raises ImageError.
+        """
+        if not self.root.is_dir():
+            return ()
+        with self._told(), locked_if_free(self.root / "blobs.lock") as alone:
+            return sweep_slots(self._chain_ids(self._entries())) if alone else ()
 
     # Inside
 
@@ -309,6 +322,8 @@ class Store:
         gone = index.gone(before, after)
         for digest in gone:
             remove_rootfs(digest)
+        with self._told():
+            remove_slots(self._chain_ids(before) - self._chain_ids(after))
         blobs, names = self.root / "blobs.lock", self.root / "index.lock"
         with self._told(), locked(blobs), locked(names):
             doomed = self._unneeded(self._entries())
@@ -316,6 +331,16 @@ class Store:
             for path in doomed:
                 path.unlink()
         return pruned
+
+    def _chain_ids(self, entries: Sequence[index.Entry]) -> set[str]:
+        """Of the layers of all images in *entries*; an image that cannot be read has none."""
+        found: set[str] = set()
+        for descriptor in {
+            entry.descriptor.digest: entry.descriptor for entry in entries
+        }.values():
+            with suppress(ImageError):
+                found.update(chain_ids(self._load(entries, descriptor).config.diff_ids))
+        return found
 
     def _pruned(self, images: tuple[str, ...], blobs: Sequence[Path]) -> Pruned:
         return Pruned(

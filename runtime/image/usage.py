@@ -6,6 +6,7 @@ from dataclasses import dataclass
 
 from runtime.image.manifest import Image
 from runtime.image.rootfs import rootfs_bytes
+from runtime.image.slots import slot_bytes
 from runtime.image.store import Store
 
 
@@ -45,7 +46,7 @@ def usage(store: Store) -> Usage:
     """What the images of *store* occupy. Raises ImageError at a corrupt one."""
     images = store.images()
     stored = {image.digest: _blobs(image) for image in images}
-    unpacked = {image.digest: rootfs_bytes(image.digest) for image in images}
+    unpacked = {image.digest: _unpacked(image) for image in images}
     return Usage(
         images=tuple(
             ImageUsage(
@@ -59,6 +60,10 @@ def usage(store: Store) -> Usage:
         unpacked_bytes=_once(unpacked.values()),
         unneeded_bytes=store.prune(lambda *_: True, dry_run=True).blob_bytes,
     )
+
+
+def _unpacked(image: Image) -> dict[str, int]:
+    return rootfs_bytes(image.digest) | slot_bytes(image.config.diff_ids)
 
 
 def _blobs(image: Image) -> dict[str, int]:
