@@ -109,13 +109,13 @@ class OverlayTree(Tree):
     def clear(self, parts: Parts) -> None:
         """Hide all that lower layers have in the directory *parts*."""
         try:
-            with self._at(parts) as (_, lower):
-                if not lower:
+            with self._at(parts) as (own, lower):
+                if own is None and not lower:
                     return
         except DetourError:
             return  # it was no directory, so it had nothing in it
         here = self._enter(parts)
-        for name in os.listdir(here):  # noqa: PTH208 - of a descriptor
+        for name in os.listdir(here) if lower else ():  # noqa: PTH208 - of a descriptor
             self._need_disorder()
             remove_name(here, name)
         os.setxattr(here, stack.OPAQUE, b"y")
