@@ -86,6 +86,8 @@ def test_it_does_what_it_says(command: str, folder: Path, request: pytest.Fixtur
     typed = f"{command} {SMALLER.get(command, '')}"
     if "results/RUN" in typed:
         typed = typed.replace("results/RUN", request.getfixturevalue("run"))
+    if "primes" in typed and "build" not in typed:
+        shell("./isoscope image build -q -t primes examples/multi-stage", folder, 0)
     status = next((code for words, code in STATUS.items() if words in command), 0)
     shell(typed, folder, status)
     assert not leftovers.settled(before)
