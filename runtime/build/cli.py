@@ -276,8 +276,9 @@ def _secret(name: str, source: str | None, variable: str) -> bytes:
 
 def _prune() -> int:
     from runtime.build.cache import prune  # noqa: PLC0415
+    from runtime.image.show import amount  # noqa: PLC0415
 
-    print(f"{prune(Store()) / 1e6:.1f} MB freed")
+    print(f"{amount(prune(Store()))} freed")
     return 0
 
 

@@ -10,7 +10,7 @@ from runtime.fault import printable
 from runtime.image.bootstrap import bootstrap_busybox
 from runtime.image.manifest import Image
 from runtime.image.registry.cli import add_image_verbs
-from runtime.image.show import megabytes, say, table
+from runtime.image.show import amount, say, table
 from runtime.image.store import Store
 from runtime.image.store_cli import InUse, add_store_verbs, bootstrap_debian_verb
 
@@ -79,7 +79,7 @@ def _list(store: Store, arguments: argparse.Namespace) -> int:
         identifier = image.digest if arguments.digests else image.short_id
         created = (image.created or "-")[:10]
         rows += [
-            (printable(reference), identifier, created, megabytes(image.size_bytes))
+            (printable(reference), identifier, created, amount(image.size_bytes))
             for reference in image.references or ("<none>",)
         ]
     say(table(rows))

@@ -1,9 +1,13 @@
 """How images are shown in a terminal: aligned columns, plain sizes, nothing that steers it."""
 
+import re
 import sys
 from collections.abc import Sequence
 
 from runtime.fault import printable
+
+_UNITS = ("kB", "MB", "GB", "TB", "PB")
+_SIZE = re.compile(r"[0-9.]+ (B|[kMGTP]B)")
 
 
 def path_text(path: bytes) -> str:
@@ -11,9 +15,15 @@ def path_text(path: bytes) -> str:
     return printable(path.decode("utf-8", "backslashreplace"))
 
 
-def megabytes(size_bytes: int) -> str:
-    """A size as image tools give it, in units of a million bytes."""
-    return f"{size_bytes / 1e6:.2f} MB"
+def amount(size_bytes: int) -> str:
+    """A size in three digits, with decimal units as image tools use them."""
+    if size_bytes < 1000:
+        return f"{size_bytes} B"
+    value, power = size_bytes / 1000, 0
+    while value >= 999.5 and power < len(_UNITS) - 1:
+        value, power = value / 1000, power + 1
+    digits = 2 if value < 9.995 else 1 if value < 99.95 else 0
+    return f"{value:.{digits}f} {_UNITS[power]}"
 
 
 def table(rows: Sequence[Sequence[str]]) -> str:
@@ -46,4 +56,4 @@ def tell(line: str) -> None:
 
 
 def _is_size(cell: str) -> bool:
-    return cell in {"", "-"} or cell.endswith(" MB") or cell.isdigit()
+    return cell in {"", "-"} or cell.isdigit() or _SIZE.fullmatch(cell) is not None

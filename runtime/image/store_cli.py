@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any, BinaryIO, cast
 
 from runtime.errors import ImageError
 from runtime.fault import printable
-from runtime.image.show import megabytes, path_text, say, table, tell
+from runtime.image.show import amount, path_text, say, table, tell
 from runtime.image.store import Store
 
 if TYPE_CHECKING:
@@ -126,7 +126,7 @@ def _prune(store: Store, arguments: argparse.Namespace) -> int:
         say(f"{'would delete' if arguments.dry_run else 'deleted'} {digest}")
     count = f"{len(pruned.blobs)} blob{'' if len(pruned.blobs) == 1 else 's'}"
     verb = "would free" if arguments.dry_run else "freed"
-    say(f"{verb} {megabytes(pruned.blob_bytes)} in {count}")
+    say(f"{verb} {amount(pruned.blob_bytes)} in {count}")
     return 0
 
 
@@ -149,9 +149,9 @@ def _usage(store: Store, arguments: argparse.Namespace) -> int:
     rows += [_usage_row(each) for each in used.images]
     say(table(rows))
     say(
-        f"together: {megabytes(used.stored_bytes)} stored,"
-        f" {megabytes(used.unpacked_bytes)} unpacked; 'isoscope image prune' would free"
-        f" {megabytes(used.unneeded_bytes)}"
+        f"together: {amount(used.stored_bytes)} stored,"
+        f" {amount(used.unpacked_bytes)} unpacked; 'isoscope image prune' would free"
+        f" {amount(used.unneeded_bytes)}"
     )
     return 0
 
@@ -168,7 +168,7 @@ def _usage_row(used: "ImageUsage") -> tuple[str, ...]:
 
 def _cells(share: "Share") -> tuple[str, ...]:
     sizes = (share.total_bytes, share.shared_bytes, share.unique_bytes)
-    return tuple(megabytes(size) if share.total_bytes else "-" for size in sizes)
+    return tuple(amount(size) if share.total_bytes else "-" for size in sizes)
 
 
 def _usage_json(used: "ImageUsage") -> dict[str, Any]:
@@ -211,7 +211,7 @@ def _step_row(step: "Step", *, whole: bool) -> tuple[str, ...]:
     return (
         identifier if whole else identifier[:12],
         printable((step.created or "-")[:10]),
-        "-" if layer is None else megabytes(layer.size_bytes),
+        "-" if layer is None else amount(layer.size_bytes),
         words,
     )
 
@@ -345,6 +345,6 @@ def bootstrap_debian_verb(store: Store, arguments: argparse.Namespace) -> int:
 
     made = bootstrap_debian(store, name, recipe, say=progress)
     how = "was here already: the sources have nothing newer" if made.cached else "made"
-    tell(f"{name}: {how}; {made.packages} packages, {megabytes(made.image.size_bytes)} stored")
+    tell(f"{name}: {how}; {made.packages} packages, {amount(made.image.size_bytes)} stored")
     say(made.image.digest)
     return 0

@@ -15,6 +15,7 @@ from runtime.commandline import Parser
 from runtime.fault import printable
 from runtime.image.reference import parse_reference
 from runtime.image.registry.errors import RegistryError
+from runtime.image.show import amount
 from runtime.image.store import Store
 
 if TYPE_CHECKING:
@@ -176,9 +177,7 @@ def _pull(store: Store, arguments: argparse.Namespace) -> int:
         "size_bytes": done.image.size_bytes,
         "downloaded_bytes": done.downloaded_bytes,
     }
-    sentence = (
-        f"pulled {done.name} from {done.source}, {_megabytes(done.downloaded_bytes)} fetched"
-    )
+    sentence = f"pulled {done.name} from {done.source}, {amount(done.downloaded_bytes)} fetched"
     _report(arguments, report, sentence)
     return 0
 
@@ -202,7 +201,7 @@ def _push(store: Store, arguments: argparse.Namespace) -> int:
         },
     }
     sentence = (
-        f"pushed {done.name}, {_megabytes(done.uploaded_bytes)} sent; blobs: {done.uploaded} sent,"
+        f"pushed {done.name}, {amount(done.uploaded_bytes)} sent; blobs: {done.uploaded} sent,"
         f" {done.mounted} linked there, {done.existing} there before"
     )
     _report(arguments, report, sentence)
@@ -232,7 +231,7 @@ def _copy(_: Store, arguments: argparse.Namespace) -> int:
     }
     sentence = (
         f"copied {source} to {done.name}, {done.manifests} manifests,"
-        f" {_megabytes(done.moved_bytes)} moved"
+        f" {amount(done.moved_bytes)} moved"
     )
     _report(arguments, report, sentence)
     return 0
@@ -337,10 +336,6 @@ def _report(arguments: argparse.Namespace, report: dict[str, Any], sentence: str
         _say(sentence)
         if "digest" in report:
             _say(report["digest"])
-
-
-def _megabytes(size_bytes: int) -> str:
-    return f"{size_bytes / 1e6:.2f} MB"
 
 
 def _say(line: str) -> None:
