@@ -294,6 +294,11 @@ def address() -> Iterator[str]:
     server.server_close()
 
 
+# The server is a thread of ours; a build on its own has one thread only when it forks.
+threads = pytest.mark.filterwarnings("ignore:.*multi-threaded.*:DeprecationWarning")
+
+
+@threads
 def test_add_fetches_addresses(workplace: Workplace, address: str) -> None:
     checksum = "sha256:ed7002b439e9ac845f22357d822bac1444730fbdb6016d3ec9432297b9ec9f73"
     dockerfile = (
@@ -308,6 +313,7 @@ def test_add_fetches_addresses(workplace: Workplace, address: str) -> None:
     assert _Files.asked == ["/a/file.txt"]  # what has a checksum is not fetched again
 
 
+@threads
 @pytest.mark.parametrize(
     ("words", "why"),
     [
