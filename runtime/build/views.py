@@ -47,14 +47,13 @@ class Views:
         """The snapshots of *state*, topmost first, which stay in the block."""
         image = state.image()
         with ExitStack() as held:
-            try:
-                found = held.enter_context(using_snapshots(self.store, image))
-            except (
-                ImageError
-            ):  # an image was removed meanwhile, and took what no image needs along
-                for layer in state.layers:
-                    self.restore(layer.blob)
-                found = held.enter_context(using_snapshots(self.store, image))
+            with self.store.writing():  # until they are held, nobody tidies up
+                try:
+                    found = held.enter_context(using_snapshots(self.store, image))
+                except ImageError:  # who removed an image took along what no image needs
+                    for layer in state.layers:
+                        self.restore(layer.blob)
+                    found = held.enter_context(using_snapshots(self.store, image))
             paths = found.paths
             if len(_lower_option(paths)[1]) < MAX_OPTIONS_BYTES - 2 * 256:
                 yield paths

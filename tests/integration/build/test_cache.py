@@ -203,3 +203,19 @@ def test_two_builds_at_once_come_to_the_same(workplace: Workplace) -> None:
         done = list(pool.map(build, range(3)))
     assert {each.returncode for each in done} == {0}, [each.stderr for each in done]
     assert len({each.stdout for each in done}) == 1
+
+
+def test_who_tidies_up_meanwhile_takes_nothing_away(workplace: Workplace) -> None:
+    workplace.write("in/file", "data")
+    steps = "".join(f"RUN sleep 0.1; cat file > copy{n}\n" for n in range(4))
+    workplace.write("Dockerfile", DOCKERFILE + steps)
+    words = isoscope("image", "build", "-q", "--no-cache", str(workplace.context))
+    with subprocess.Popen(words, stdout=subprocess.PIPE, text=True) as process:
+        while process.poll() is None:
+            workplace.store.sweep()
+            workplace.store.sweep_layers()
+        assert process.stdout is not None
+        digest = process.stdout.read().strip()
+    assert process.returncode == 0
+    tree = workplace.tree(workplace.store.resolve(digest))
+    assert (tree / "work/copy3").read_text() == "data"
