@@ -136,8 +136,8 @@ def _white_out(top: _Directory, parts: Parts) -> None:
     here = top
     for name in parts[:-1]:
         child = here.children.get(name)
-        if child is None:
-            return
+        if child is None or (parts[-1] == _OPAQUE and not isinstance(child, _Directory)):
+            return  # what is no directory has nothing in it
         here = _directory(child, parts)
     if parts[-1] == _OPAQUE:
         here.children.clear()

@@ -4,7 +4,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from hypothesis import HealthCheck, given, settings
+from hypothesis import HealthCheck, example, given, settings
 from hypothesis import strategies as st
 
 from runtime.image import Image, ImageError, Store, unpack
@@ -59,6 +59,7 @@ def layers(draw: st.DrawFn) -> list[list[tuple[str, str]]]:
     max_examples=25, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture]
 )
 @given(layers())
+@example([[("a", "fifo")], [("a", "directory"), ("a/.wh..wh..opq", "file")]])
 def test_it_is_what_unpacking_gives(
     store: Store,
     make_image: MakeImage,
