@@ -9,7 +9,9 @@ import re
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
 from enum import Enum
+from functools import lru_cache
 from typing import Protocol
+from zlib import adler32
 
 from runtime.errors import ImageError
 
@@ -101,7 +103,7 @@ class ArchiveReader:
         if len(header) < BLOCK_BYTES:
             raise ImageError("the tar ends in the middle of a header")
         # The checksum counts its own eight bytes as spaces.
-        if sum(header[:148]) + 8 * 0x20 + sum(header[156:]) != _number(header, 148, 8, "checksum"):
+        if _sum(header) - sum(header[148:156]) + 8 * 0x20 != _number(header, 148, 8, "checksum"):
             raise ImageError("a tar header has a wrong checksum")
         return header
 
@@ -182,19 +184,30 @@ def _device(header: bytes, kind: Kind) -> tuple[int, int]:
     return _number(header, 329, 8, "device"), _number(header, 337, 8, "device")
 
 
+def _sum(header: bytes) -> int:
+    """The sum of the bytes: the low half of Adler-32 less one, as long as it does not overflow."""
+    half = BLOCK_BYTES // 2
+    return (adler32(header[:half]) & 0xFFFF) + (adler32(header[half:]) & 0xFFFF) - 2
+
+
 def _text(raw: bytes) -> bytes:
     return raw.split(b"\0", 1)[0]
 
 
 def _number(header: bytes, offset: int, length: int, what: str) -> int:
     """An octal number, or GNU's base-256 one, which has its highest bit set; never negative."""
-    raw = header[offset : offset + length]
+    number = _parsed(header[offset : offset + length])
+    if number is None:
+        raise ImageError(f"a tar header has a bad {what}: {header[offset : offset + length]!r}")
+    return number
+
+
+@lru_cache(maxsize=1024)  # owners, modes and zeros come again and again
+def _parsed(raw: bytes) -> int | None:
     if raw[0] == 0x80:
         return int.from_bytes(raw[1:], "big")
     digits = _text(raw).strip(b" ")
-    if not _OCTAL.fullmatch(digits):
-        raise ImageError(f"a tar header has a bad {what}: {raw!r}")
-    return int(digits or b"0", 8)
+    return int(digits or b"0", 8) if _OCTAL.fullmatch(digits) else None
 
 
 def _extended_number(

@@ -15,7 +15,7 @@ from threading import Event
 
 from runtime.errors import ImageError
 from runtime.image.archive import ArchiveReader, Entry, Kind
-from runtime.image.blob import Reader
+from runtime.image.blob import CHUNK_BYTES, Reader
 from runtime.image.compression import LayerStream
 from runtime.image.manifest import Descriptor
 from runtime.image.overlay import OutOfOrderError, OverlayTree
@@ -32,6 +32,7 @@ OPAQUE_NAME = b".wh..wh..opq"
 """In a directory of which nothing older is left."""
 
 _RESERVED = b".wh..wh."  # what aufs kept for itself; other engines skip it too
+_ZEROS = bytes(CHUNK_BYTES)
 _NO_ID = (1 << 32) - 1  # to chown(2) it means "leave it"
 _DEVICE_TYPES = {Kind.CHARACTER_DEVICE: stat.S_IFCHR, Kind.BLOCK_DEVICE: stat.S_IFBLK}
 
@@ -175,12 +176,27 @@ def _write(tree: Tree, parts: Parts, entry: Entry, archive: ArchiveReader) -> No
 
 
 def _write_file(tree: Tree, parts: Parts, attributes: Attributes, archive: ArchiveReader) -> None:
-    with open(tree.new_file(parts), "wb", buffering=0) as file:  # noqa: PTH123 - a descriptor
-        for chunk in archive.chunks():
-            left = memoryview(chunk)
-            while left:
-                left = left[file.write(left) :]
-        tree.finish_file(file.fileno(), attributes)
+    descriptor = tree.new_file(parts)
+    try:
+        size_bytes = written_bytes = 0
+        for chunk in archive.chunks(CHUNK_BYTES):
+            size_bytes += len(chunk)
+            if chunk == _ZEROS:  # a hole; what follows is written where it belongs
+                continue
+            written_bytes = size_bytes
+            _write_at(descriptor, chunk, size_bytes - len(chunk))
+        if written_bytes < size_bytes:
+            os.ftruncate(descriptor, size_bytes)
+        tree.finish_file(descriptor, attributes)
+    finally:
+        os.close(descriptor)
+
+
+def _write_at(descriptor: int, chunk: bytes, offset_bytes: int) -> None:
+    left = memoryview(chunk)
+    while left:
+        count = os.pwrite(descriptor, left, offset_bytes)
+        left, offset_bytes = left[count:], offset_bytes + count
 
 
 def _parts(name: bytes, subject: str = "is a name that") -> Parts:
