@@ -11,6 +11,9 @@ from pathlib import Path
 from runtime import syscalls
 from runtime.image.tree import is_carried
 
+CAP_NET_RAW = b"\x01\x00\x00\x02\x00\x20\x00\x00" + bytes(12)
+"""The file capability cap_net_raw+ep, version 2 (linux/capability.h)."""
+
 
 def described(root: Path) -> dict[bytes, tuple[object, ...]]:
     """Everything below *root*, with all that a layer tells of it, and its hard links."""

@@ -228,12 +228,13 @@ echo one >hard-1; ln hard-1 hard-2; ln hard-1 deep/hard-3
 mknod null c 1 3; mknod disk b 8 1; mkfifo -m 622 fifo
 python3 -c 'import socket; socket.socket(socket.AF_UNIX).bind("socket")'
 truncate -s 3M sparse; printf end >>sparse
-cp /bin/true capable; setcap cap_net_raw+ep capable
+cp /bin/true capable
 python3 -c 'import os; os.setxattr("mode", "user.note", b"\0\xff=\n")'
+python3 -c 'import os; os.setxattr("capable", "security.capability", bytes.fromhex("CAPABILITY"))'
 touch -d '1969-12-31 23:59:58.25' before; touch -d '2033-01-02 03:04:05.123456789' after
 touch -h -d '2001-01-01' deep/long-link; chown 3000000:4294967290 owner
 chmod 1777 .
-"""
+""".replace("CAPABILITY", same_trees.CAP_NET_RAW.hex())
 
 
 @pytest.fixture
