@@ -5,6 +5,7 @@ between them run one way. What makes, unpacks and reads trees is imported when i
 who only looks an image up pays for no more than that::
 
     cli -> bootstrap, snapshots, unpacking -> layer -> overlay -> tree, stack
+                      snapshots -> making (what is missing) -> layer
                       snapshots -> changes (an upper directory becomes a layer) -> archive_writer
                       layer -> archive, compression
                       unpacking -> store -> index, blob, manifest -> document, reference
@@ -25,9 +26,10 @@ from runtime.image.store import Store
 
 if TYPE_CHECKING:
     from runtime.image.bootstrap import bootstrap_busybox
-    from runtime.image.changes import LayerMade, Times, imitate, write_layer
+    from runtime.image.changes import LayerMade, Times, write_layer
     from runtime.image.snapshots import Snapshots, keep_snapshot, using_snapshots
     from runtime.image.stack import Rootfs
+    from runtime.image.tree import imitate
     from runtime.image.unpacking import Unpacked, unpack, unpacked
     from runtime.image.users import Identity, identity, lookup
 
@@ -64,7 +66,7 @@ _LATER = {
     "bootstrap_busybox": "bootstrap",
     "LayerMade": "changes",
     "Times": "changes",
-    "imitate": "changes",
+    "imitate": "tree",
     "write_layer": "changes",
     "Snapshots": "snapshots",
     "keep_snapshot": "snapshots",

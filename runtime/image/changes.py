@@ -118,20 +118,6 @@ def normalise(upper: Path, times: Times) -> None:
     os.utime(upper, ns=(told_ns, told_ns))
 
 
-def imitate(directory: Path, lower: Path) -> None:
-    """Give the root *directory* of an overlay the owner, mode, time and xattrs of that below."""
-    descriptor = os.open(lower, _DIRECTORY)
-    try:
-        found = attributes_of(descriptor)
-    finally:
-        os.close(descriptor)
-    os.chown(directory, found.uid, found.gid)
-    for name, value in found.xattrs.items():
-        os.setxattr(directory, name, value)
-    directory.chmod(found.mode)
-    os.utime(directory, ns=(found.mtime_ns, found.mtime_ns))
-
-
 class _Packed:
     """The compressed archive as a stream that hashes what goes in."""
 

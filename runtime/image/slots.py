@@ -16,9 +16,21 @@ from runtime.errors import ImageError
 from runtime.image.document import parse_document, render_document
 from runtime.image.durable import locked_directory_if_free, write_whole
 from runtime.image.home import state_dir
+from runtime.image.manifest import Descriptor
 from runtime.image.removal import remove_tree
+from runtime.image.stack import is_opaque
 
 _NAME_DIGITS = 16
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Slot:
+    """The place of one layer of an image; ``blob`` is None where there is nothing to unpack."""
+
+    path: Path
+    chain_id: str
+    blob: Descriptor | None
+    diff_id: str
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -86,6 +98,19 @@ def clear_slot(slot: Path) -> None:
     """Delete what is in *slot*, which the caller has locked."""
     (slot / "meta.json").unlink(missing_ok=True)
     remove_tree(slot / "tree")
+
+
+def uncovered(slots: Sequence[Slot]) -> tuple[Path, ...]:
+    """The trees of *slots*, which come lowest first; topmost first, down to one that hides all.
+
+    To overlayfs the roots always merge, so it would not see that by itself.
+    """
+    trees = []
+    for slot in reversed(slots):
+        trees.append(slot.path / "tree")
+        if is_opaque(trees[-1]):
+            break
+    return tuple(trees)
 
 
 def slot_bytes(diff_ids: Sequence[str]) -> dict[str, int]:

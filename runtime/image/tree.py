@@ -343,6 +343,20 @@ def attributes_of(file: int) -> Attributes:
     )
 
 
+def imitate(directory: Path, lower: Path) -> None:
+    """Give the root *directory* of an overlay the owner, mode, time and xattrs of that below."""
+    descriptor = os.open(lower, _DIRECTORY)
+    try:
+        found = attributes_of(descriptor)
+    finally:
+        os.close(descriptor)
+    os.chown(directory, found.uid, found.gid)
+    for name, value in found.xattrs.items():
+        os.setxattr(directory, name, value)
+    directory.chmod(found.mode)
+    os.utime(directory, ns=(found.mtime_ns, found.mtime_ns))
+
+
 def refuse_detour(status: os.stat_result, name: bytes) -> None:
     """Say plainly what O_NOFOLLOW refuses without a reason."""
     if stat.S_ISLNK(status.st_mode):

@@ -22,11 +22,11 @@ from runtime.image import (
     Times,
     imitate,
     keep_snapshot,
+    making,
     unpack,
     using_snapshots,
     write_layer,
 )
-from runtime.image import snapshots as module
 from runtime.image.changes import Compression
 from runtime.image.layer import Limits
 from runtime.image.manifest import CONFIG_TYPE, MANIFEST_TYPE
@@ -193,7 +193,7 @@ def test_any_layers(
                 links = {"link": "b", "hard": "a/b"}
                 return member(path, kind=SORTS[what], link=links.get(what, ""), **rare)
 
-    monkeypatch.setattr(module, "sync_file_system", lambda _: None)  # slow
+    monkeypatch.setattr(making, "sync_file_system", lambda _: None)  # slow
     number = iter(range(1, 100))
     tars = [pack(*(made(*change, next(number)) for change in layer)) for layer in layers]
     image = make_image(*tars)
@@ -448,9 +448,9 @@ KILLED = """
 import sys, time
 from pathlib import Path
 from runtime.image import Store
-import runtime.image.snapshots
-module = sys.modules["runtime.image.snapshots"]
-write = module.write_overlay
+from runtime.image import making
+from runtime.image.snapshots import snapshots
+write = making.write_overlay
 
 def stop_after_the_first(layer, tree, limits, lower):
     if not lower():
@@ -458,9 +458,9 @@ def stop_after_the_first(layer, tree, limits, lower):
     print("half", flush=True)
     time.sleep(60)
 
-module.write_overlay = stop_after_the_first
+making.write_overlay = stop_after_the_first
 store = Store(Path(sys.argv[1]))
-module.snapshots(store, store.resolve("sample"))
+snapshots(store, store.resolve("sample"))
 """
 
 
