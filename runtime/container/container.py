@@ -30,7 +30,6 @@ from runtime.image import (
     Store,
     identity,
     imitate,
-    unpacked,
     using_snapshots,
 )
 
@@ -207,6 +206,8 @@ def _spec(
     spec = container_spec(process, options, lower=lower, name=name)
     if len(overlay_options(spec)) <= MAX_OPTIONS_BYTES:
         return spec
+    from runtime.image import unpacked  # noqa: PLC0415 - few images have so many layers
+
     tree = unpacked(Store(), image, purpose=PURPOSE).path
     return container_spec(process, options, lower=(tree,), name=name)
 

@@ -19,3 +19,10 @@ def test_a_look_into_the_store_unpacks_nothing() -> None:
     said = subprocess.run([sys.executable, "-c", script], capture_output=True, check=True)
     heavy = {"runtime.image.snapshots", "runtime.image.bootstrap", "tarfile", "ctypes"}
     assert not heavy & {*said.stdout.decode().split()}
+
+
+def test_a_container_whose_layers_are_there_imports_nothing_that_unpacks() -> None:
+    script = "import sys, runtime.container.container; print(*sys.modules)"
+    said = subprocess.run([sys.executable, "-c", script], capture_output=True, check=True)
+    heavy = {f"runtime.image.{name}" for name in ("making", "layer", "changes", "unpacking")}
+    assert not heavy & {*said.stdout.decode().split()}

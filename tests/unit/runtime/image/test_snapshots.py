@@ -13,6 +13,7 @@ import pytest
 import same_trees
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
+from isal import igzip
 
 from runtime.image import (
     Image,
@@ -489,6 +490,43 @@ def test_what_a_killed_unpacking_left_is_made_again_or_swept(
     kill()
     assert [[p.name for p in tree.iterdir()] for tree in snapshots(store, image)] == [["b"], ["a"]]
     assert store.sweep_layers() == ()
+
+
+INTERRUPTED = """
+import sys
+from pathlib import Path
+from runtime.image import Store, making
+from runtime.image.snapshots import snapshots
+write = making.write_overlay
+
+def tell(*arguments):
+    print("begun", flush=True)
+    return write(*arguments)
+
+making.write_overlay = tell
+store = Store(Path(sys.argv[1]))
+snapshots(store, store.resolve("sample"))
+"""
+
+
+def test_an_interrupt_ends_all_that_unpacks_and_leaves_nothing(
+    store: Store, make_image: MakeImage, pack: Pack, member: Member, home: Path
+) -> None:
+    large = [pack(member(name, bytes(200 << 20))) for name in "ab"]
+    make_image(*large, blobs=tuple(igzip.compress(tar, 1) for tar in large))
+    with subprocess.Popen(
+        [sys.executable, "-c", INTERRUPTED, str(store.root)],
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        env={"PYTHONPATH": os.pathsep.join(filter(None, sys.path)), "ISOSCOPE_HOME": str(home)},
+    ) as maker:
+        assert maker.stdout is not None
+        assert maker.stdout.readline() == b"begun\n"
+        maker.send_signal(signal.SIGINT)
+        _, said = maker.communicate(timeout=60)
+    assert said.endswith(b"KeyboardInterrupt\n")
+    assert maker.returncode == -signal.SIGINT
+    assert list(layers_dir().iterdir()) == []
 
 
 def test_an_upper_directory_is_kept_as_the_snapshot_that_unpacking_would_give(
