@@ -32,6 +32,7 @@ _NR_CLOSE_RANGE = 436
 _NR_OPENAT2 = 437
 _NR_MOUNT_SETATTR = 442
 
+WALL = 0x40000000  # wait4(2): a child of clone(2), whatever signal it ends with
 CLONE_PARENT = 0x00008000
 CLONE_NEWNS = 0x00020000
 CLONE_NEWCGROUP = 0x02000000
@@ -146,11 +147,17 @@ def prctl(option: int, value: int = 0, value3: int = 0) -> int:
 
 def capset(permitted: int, effective: int, inheritable: int) -> None:
     """Set the three capability sets of this thread (bit n is capability n)."""
+    header, sets = capability_sets(permitted, effective, inheritable)
+    _check(_libc.syscall(_NR_CAPSET, header, sets), "capset", f"{permitted:#x}")
+
+
+def capability_sets(permitted: int, effective: int, inheritable: int) -> tuple[bytes, bytes]:
+    """The two structures that capset(2) is given."""
     header = struct.pack("=Ii", _CAP_VERSION_3, 0)
     sets = (effective, permitted, inheritable)
     low = struct.pack("=III", *(s & 0xFFFFFFFF for s in sets))
     high = struct.pack("=III", *(s >> 32 for s in sets))
-    _check(_libc.syscall(_NR_CAPSET, header, low + high), "capset", f"{permitted:#x}")
+    return header, low + high
 
 
 def seccomp(program: bytes) -> None:

@@ -4,6 +4,7 @@ import os
 import socket
 import struct
 from collections.abc import Iterator
+from dataclasses import replace
 
 from runtime import syscalls
 from runtime.container import programs
@@ -14,7 +15,7 @@ from runtime.container.mounts import plan_cwd, plan_kernel_files, plan_root
 from runtime.container.privileges import plan_identity, plan_parting, plan_privileges
 from runtime.container.seccomp import default_filter
 from runtime.container.spec import ContainerSpec, ProcessSpec
-from runtime.container.steps import Plan, Slot, Step
+from runtime.container.steps import WAITING, Plan, Slot, Step
 from runtime.errors import Unsupported
 
 NAMESPACES = (
@@ -72,6 +73,29 @@ def plan_exec(process: ProcessSpec, spec: ContainerSpec, facts: HostFacts) -> Pl
             *_plan_program(process),
         ),
     )
+
+
+def plan_waiting(plan: Plan) -> Plan:
+    """*plan*, but all is made and nothing runs until a byte is written to the slot ``gate``.
+
+    The gate is a FIFO that is open in both directions. From then on what the exec says is said
+    to it too, for whoever waited for that may have gone.
+    """
+    return replace(
+        plan,
+        inside=(
+            *plan.inside[:-1],
+            Step("write", (Slot("status"), WAITING), "all is made"),
+            Step("read", (Slot("gate"), 1), "wait to be started"),
+            Step("dup3", (Slot("gate"), Slot("status"), 0), "nobody need listen to the exec"),
+            plan.inside[-1],
+        ),
+    )
+
+
+def plan_orphan(plan: Plan) -> Plan:
+    """*plan*, but what it makes lives on when whoever started it has gone."""
+    return replace(plan, inside=tuple(s for s in plan.inside if s != plan_parting()))
 
 
 def plan_plain(process: ProcessSpec, tree: str, machine: str) -> Plan:

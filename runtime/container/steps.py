@@ -10,10 +10,17 @@ from dataclasses import KW_ONLY, dataclass
 
 from runtime import syscalls
 
+WAITING = b"W"
+"""What a waiting plan says at the slot ``status`` when all is made (``plan.plan_waiting``)."""
+
 
 @dataclass(frozen=True, slots=True)
 class Slot:
-    """A descriptor that an earlier step of the same plan opened, under this name."""
+    """A descriptor under a name: an earlier step of the same plan opened it, or it is given.
+
+    Given are ``status``, on which is told how the exec went, ``init``, the process descriptor of
+    the container that is joined, and ``gate``, at which a plan waits.
+    """
 
     name: str
 

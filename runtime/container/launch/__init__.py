@@ -1,1 +1,1 @@
-"""Executors of plans. Today one, in Python; every executor runs the same steps."""
+"""Executors of plans: one in C, compiled on first use, one in Python. Both run the same steps."""

@@ -1,8 +1,8 @@
 """Runs steps, one after the other, in the calling process.
 
-The readable executor: any architecture, no compiler. Between clone and exec it runs in a child
-whose memory is a copy of the caller's, so it keeps to what needs no locks: kernel calls, and a
-report in shared memory that the caller reads.
+The readable half of the Python executor (``keeper`` is the other): any architecture, no compiler.
+Between clone and exec it runs in a child whose memory is a copy of the caller's, so it keeps to
+what needs no locks: kernel calls, and a report in shared memory that the caller reads.
 """
 
 import fcntl
@@ -17,43 +17,67 @@ from pathlib import Path
 from typing import Any
 
 from runtime import syscalls
-from runtime.container.steps import Argument, Slot, Step
+from runtime.container.launch.program import Report
+from runtime.container.steps import Argument, Plan, Slot, Step
 from runtime.errors import StepError, SyscallError
 
-_HEADER = struct.Struct("=iii")
 _NONE = -1
+_FAILURE = struct.Struct("=iii")
+_TIME = struct.Struct("=Q")
+_ENTERED_AT, _ENGINE_AT, _CLONED_AT, _MARKS_AT = 12, 16, 24, 32
 
-JOIN, INSIDE = 0, 1
-"""Which part of the plan the report speaks of."""
 
+class SharedReport:
+    """What the interpreter tells of a plan, in memory that it shares with its owner."""
 
-class Report:
-    """What the child tells through shared memory: the failing step, and when each returned.
+    def __init__(self, plan: Plan) -> None:
+        self._plan = plan
+        self._shared = mmap.mmap(-1, _MARKS_AT + _TIME.size * len(plan.inside))
+        self.fail(_NONE, 0, 0)
 
-    Times are nanoseconds of CLOCK_MONOTONIC, which parent and child share; 0 is "not reached".
-    """
+    def begin(self) -> None:
+        """The executor runs."""
+        self._note_time(_ENGINE_AT)
 
-    def __init__(self, steps: int) -> None:
-        self._shared = mmap.mmap(-1, _HEADER.size + 8 * max(steps, 1))
-        _HEADER.pack_into(self._shared, 0, _NONE, 0, 0)
+    def cloned(self) -> None:
+        """The clone has returned."""
+        self._note_time(_CLONED_AT)
 
     def mark(self, index: int) -> None:
         """Step *index* of the inside part has returned."""
-        struct.pack_into("=Q", self._shared, _HEADER.size + 8 * index, time.monotonic_ns())
+        self._note_time(_MARKS_AT + _TIME.size * index)
 
     def fail(self, index: int, errno: int, part: int) -> None:
         """Step *index* of *part* failed with *errno*."""
-        _HEADER.pack_into(self._shared, 0, index, errno, part)
+        _FAILURE.pack_into(self._shared, 0, index, errno, part)
 
-    def failure(self) -> tuple[int, int, int] | None:
-        """Index, errno and part of the step that failed, or None."""
-        index, errno, part = _HEADER.unpack_from(self._shared, 0)
-        return None if index == _NONE else (index, errno, part)
+    def enter(self, pid: int) -> None:
+        """The process *pid* has entered the container."""
+        struct.pack_into("=i", self._shared, _ENTERED_AT, pid)
 
-    def marked_ns(self, index: int) -> int | None:
-        """When step *index* of the inside part returned."""
-        (at_ns,) = struct.unpack_from("=Q", self._shared, _HEADER.size + 8 * index)
-        return at_ns or None
+    def entered(self) -> int:
+        """The pid of the process that has entered the container; 0 if there is none."""
+        (pid,) = struct.unpack_from("=i", self._shared, _ENTERED_AT)
+        return int(pid)
+
+    def read(self) -> Report:
+        """All that was told so far."""
+        index, errno, part = _FAILURE.unpack_from(self._shared, 0)
+        marks = {"engine": self._time(_ENGINE_AT), "engine.clone": self._time(_CLONED_AT)}
+        for position, step in enumerate(self._plan.inside):
+            if step.phase is not None:
+                marks[step.phase] = self._time(_MARKS_AT + _TIME.size * position)
+        return Report(
+            failure=None if index == _NONE else (part, index, errno),
+            marks_ns={phase: at_ns for phase, at_ns in marks.items() if at_ns},
+        )
+
+    def _note_time(self, at: int) -> None:
+        _TIME.pack_into(self._shared, at, time.monotonic_ns())
+
+    def _time(self, at: int) -> int:
+        (at_ns,) = _TIME.unpack_from(self._shared, at)
+        return int(at_ns)
 
 
 def run_steps(
@@ -109,13 +133,17 @@ def _do(step: Step, slots: dict[str, int]) -> None:
 def _write(target: Argument, data: bytes | str) -> None:
     raw = data.encode() if isinstance(data, str) else data
     if isinstance(target, int):
-        os.pwrite(target, raw, 0)
+        os.write(target, raw)
         return
     fd = os.open(str(target), os.O_WRONLY | os.O_CLOEXEC)
     try:
         os.write(fd, raw)
     finally:
         os.close(fd)
+
+
+def _dup3(fd: int, target: int, flags: int) -> None:
+    os.dup2(fd, target, inheritable=not flags)
 
 
 def _socket(family: int, kind: int, protocol: int) -> int:
@@ -135,6 +163,7 @@ _CALLS: Mapping[str, Callable[..., Any]] = {
     "chdir": os.chdir,
     "close": os.close,
     "chroot": os.chroot,
+    "dup3": _dup3,
     "execveat": syscalls.execveat,
     "fcntl": fcntl.fcntl,
     "ioctl": fcntl.ioctl,
@@ -148,6 +177,7 @@ _CALLS: Mapping[str, Callable[..., Any]] = {
     "openat2": syscalls.openat2,
     "pivot_root": syscalls.pivot_root,
     "prctl": syscalls.prctl,
+    "read": os.read,
     "rmdir": os.rmdir,
     "seccomp": syscalls.seccomp,
     "sethostname": syscalls.sethostname,

@@ -1,0 +1,317 @@
+"""A plan as the executor reads it: a header, flat records, the data they point to (pure).
+
+A record is one system call by its number, with six arguments; a step is one record or, where it
+names a file to write, three. Pointers are offsets into the program, which the executor turns into
+addresses where the relocations say so. The executor writes its report into the same memory.
+``executor.c`` declares the same fields.
+"""
+
+import os
+import struct
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass
+
+from runtime import syscalls
+from runtime.container.steps import Plan, Slot, Step
+from runtime.container.syscall_table import numbers
+
+STATUS, INIT, GATE, PROGRAM, OWNER, DIRECTORY, FIRST_FREE = range(3, 10)
+"""Descriptors of an executor beside the workload's own 0, 1 and 2: the pipe on which is told how
+the exec went (see ``programs.stub``), the process descriptor of the container that is joined, what
+a start is waited for on, this program, the socket to the owner, where the end is written down."""
+
+GIVEN: Mapping[str, int] = {"status": STATUS, "init": INIT, "gate": GATE}
+"""The slots that are open before the first step of a plan."""
+
+JOIN, INSIDE, CLONE = 0, 1, 2
+"""Which part of a plan failed."""
+
+_HEADER = struct.Struct("=8s6Q3q2i2Q")
+_REPORT = struct.Struct("=3q2i2Q")
+_REPORT_AT = _HEADER.size - _REPORT.size
+_RECORD = struct.Struct("=II6Q6BBB3HHQ")
+_RETURNED_AT = _RECORD.size - 8
+_MAGIC = b"isoscope"
+_DIES, _WRITES = 1, 2
+_NO_SLOT = 0xFF
+_NONE = -1
+_MOST_ALLOWED = 3
+_WORD = (1 << 64) - 1
+
+_CWD = -100  # AT_FDCWD, openat(2)
+_AT_REMOVEDIR = 0x200
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Program:
+    """The bytes of a program, and where in them the executor notes when a phase was reached."""
+
+    image: bytes
+    phases_at: Mapping[str, int]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Report:
+    """What an executor tells. Times are nanoseconds of CLOCK_MONOTONIC.
+
+    *failure* is part, step and errno; *marks_ns* when each phase was reached.
+    """
+
+    failure: tuple[int, int, int] | None
+    marks_ns: Mapping[str, int]
+
+
+@dataclass(frozen=True, slots=True)
+class _Vector:
+    """Null-terminated array of pointers to strings."""
+
+    strings: tuple[bytes, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class _Filter:
+    """``struct sock_fprog``: a count and a pointer to the instructions (seccomp(2))."""
+
+    instructions: bytes
+
+
+@dataclass(frozen=True, slots=True)
+class _Room:
+    """Bytes that the kernel writes to."""
+
+    size_bytes: int
+
+
+_Pointed = bytes | _Vector | _Filter | _Room
+_Lowered = int | Slot | _Pointed | None
+_Call = tuple[str, Sequence[_Lowered]]
+
+
+def assemble(plan: Plan, machine: str, *, writes_end: bool = False) -> Program:
+    """The program that does the join and inside parts of *plan* on *machine* (uname(2)'s name).
+
+    With *writes_end* the end is written down in the directory at ``DIRECTORY``. Raises KeyError
+    for a machine without a system call table.
+    """
+    making = _Making(numbers(machine))
+    for part in (plan.join, plan.inside):
+        for index, step in enumerate(part):
+            making.add(step, index)
+    flags = (_DIES if dies_with_starter(plan) else 0) | (_WRITES if writes_end else 0)
+    return making.program(plan, flags)
+
+
+def dies_with_starter(plan: Plan) -> bool:
+    """Whether the workload is to be killed when whoever started it goes."""
+    return any(
+        step.call == "prctl" and step.args[0] == syscalls.PR_SET_PDEATHSIG for step in plan.inside
+    )
+
+
+def read_report(program: Program, image: bytes) -> Report:
+    """What the executor wrote into *image*, which was *program*."""
+    part, step, errno, _, _, engine_ns, cloned_ns = _REPORT.unpack_from(image, _REPORT_AT)
+    marks = {"engine": engine_ns, "engine.clone": cloned_ns}
+    for phase, at in program.phases_at.items():
+        (marks[phase],) = struct.unpack_from("=Q", image, at)
+    return Report(
+        failure=None if step == _NONE else (part, step, errno),
+        marks_ns={phase: at_ns for phase, at_ns in marks.items() if at_ns},
+    )
+
+
+class _Making:
+    """A program that grows by steps."""
+
+    def __init__(self, numbers: Mapping[str, int]) -> None:
+        self._numbers = numbers
+        self._records: list[tuple[int, Step, Sequence[_Call]]] = []
+        self._slots: dict[str, int] = {}
+        self._data = bytearray()
+        self._known: dict[bytes, int] = {}
+        self._relocations: list[int] = []
+        self._data_at = 0
+
+    def add(self, step: Step, index: int) -> None:
+        """Append *step*, the one with *index* of its part."""
+        self._records.append((index, step, tuple(_lowered(step))))
+
+    def program(self, plan: Plan, flags: int) -> Program:
+        """All of it, relocations last."""
+        count = sum(len(calls) for _, _, calls in self._records)
+        joins = sum(len(calls) for _, _, calls in self._records[: len(plan.join)])
+        self._data_at = _HEADER.size + count * _RECORD.size
+        records, phases_at = bytearray(), {}
+        for index, step, calls in self._records:
+            for position, call in enumerate(calls):
+                records += self._record(index, step, call, len(records), len(calls) - position)
+            if step.phase is not None:
+                last = _HEADER.size + len(records) - _RECORD.size
+                phases_at[step.phase] = last + _RETURNED_AT
+        header = _HEADER.pack(
+            _MAGIC, plan.clone_flags, joins, count - joins, len(self._relocations),
+            self._data_at + len(self._data), flags, 0, _NONE, 0, 0, 0, 0, 0,
+        )  # fmt: skip
+        relocations = struct.pack(f"={len(self._relocations)}Q", *self._relocations)
+        return Program(
+            image=b"".join((header, records, self._data, relocations)), phases_at=phases_at
+        )
+
+    def _record(self, index: int, step: Step, call: _Call, at: int, left: int) -> bytes:
+        """One record at *at* behind the header, *left* of its step's records from here on."""
+        name, lowered = call
+        arguments, slots = [0] * 6, [_NO_SLOT] * 6
+        for position, argument in enumerate(lowered):
+            if isinstance(argument, Slot):
+                if argument.name in GIVEN:
+                    arguments[position] = GIVEN[argument.name]
+                else:
+                    slots[position] = self._slots[argument.name]
+            elif isinstance(argument, int):
+                arguments[position] = argument & _WORD
+            elif argument is not None:
+                arguments[position] = self._pointer(argument)
+                self._relocations.append(_HEADER.size + at + 8 + 8 * position)
+        opens = _FILE if (name, left) == ("openat", 3) else step.opens
+        slot = _NO_SLOT if opens is None else self._slots.setdefault(opens, len(self._slots))
+        allowed = sorted(step.allow) + [0] * (_MOST_ALLOWED - len(step.allow))
+        skip = left - 1 if name == "openat" else 0
+        is_marked = step.phase is not None and left == 1
+        return _RECORD.pack(
+            self._numbers[name], index, *arguments, *slots, slot, skip, *allowed, is_marked, 0
+        )
+
+    def _pointer(self, argument: _Pointed) -> int:
+        """The offset of *argument*, which is written if it is not there yet."""
+        if isinstance(argument, bytes):
+            known = self._known.get(argument)
+            if known is None:
+                known = self._known[argument] = self._append(argument)
+            return known
+        if isinstance(argument, _Room):
+            return self._append(bytes(argument.size_bytes))
+        if isinstance(argument, _Filter):
+            at = self._pointer(argument.instructions)
+            return self._words((len(argument.instructions) // 8, at), pointers=(1,))
+        pointers = [self._pointer(string) for string in argument.strings]
+        return self._words((*pointers, 0), pointers=range(len(pointers)))
+
+    def _words(self, words: Sequence[int], *, pointers: Sequence[int]) -> int:
+        at = self._append(struct.pack(f"={len(words)}Q", *words))
+        self._relocations.extend(at + 8 * position for position in pointers)
+        return at
+
+    def _append(self, raw: bytes) -> int:
+        at = self._data_at + len(self._data)
+        self._data += raw + bytes(-len(raw) % 8)
+        return at
+
+
+_FILE = "\0file"
+"""The slot of a step that opens, writes and closes; no step can name it."""
+
+
+def _lowered(step: Step) -> Iterator[_Call]:
+    """The system calls that *step* stands for."""
+    if step.call == "write" and not isinstance(step.args[0], Slot):
+        path, data = step.args
+        raw = _raw(data)
+        flags = os.O_WRONLY | os.O_CLOEXEC
+        yield "openat", (_CWD, _text(path), flags, 0)
+        yield "write", (Slot(_FILE), raw, len(raw))
+        yield "close", (Slot(_FILE),)
+    else:
+        yield _CALLS[step.call](*step.args)
+
+
+def _text(argument: object) -> bytes:
+    return os.fsencode(str(argument)) + b"\0"
+
+
+def _text_or_null(argument: object) -> bytes | None:
+    return _text(argument) if argument else None
+
+
+def _raw(argument: object) -> bytes:
+    return argument if isinstance(argument, bytes) else str(argument).encode()
+
+
+def _same(name: str, texts: tuple[int, ...] = ()) -> Callable[..., _Call]:
+    """The call *name* with the step's own arguments, of which those at *texts* are strings."""
+
+    def lower(*arguments: _Lowered) -> _Call:
+        return name, [_text(a) if at in texts else a for at, a in enumerate(arguments)]
+
+    return lower
+
+
+def _mount(source: str, target: str, fstype: str, flags: int, data: str) -> _Call:
+    texts = (_text_or_null(source), _text(target), _text_or_null(fstype))
+    return "mount", (*texts, flags, _text_or_null(data))
+
+
+def _openat2(directory: int, path: str, flags: int, resolve: int) -> _Call:
+    how = struct.pack("=QQQ", flags, 0, resolve)
+    return "openat2", (directory, _text(path), how, len(how))
+
+
+def _setgroups(groups: tuple[int, ...]) -> _Call:
+    return "setgroups", (len(groups), struct.pack(f"={len(groups)}I", *groups) or None)
+
+
+def _sethostname(name: str) -> _Call:
+    raw = name.encode()
+    return "sethostname", (raw, len(raw))
+
+
+def _execveat(file: Slot, argv: tuple[str, ...], env: tuple[str, ...]) -> _Call:
+    words, variables = (_Vector(tuple(map(_text, strings))) for strings in (argv, env))
+    return "execveat", (file, b"\0", words, variables, syscalls.AT_EMPTY_PATH)
+
+
+def _write(file: Slot, data: bytes | str) -> _Call:
+    raw = _raw(data)
+    return "write", (file, raw, len(raw))
+
+
+def _signal(number: str, action: str) -> _Call:
+    import signal  # noqa: PLC0415 - one plan in many asks for it
+
+    handler = struct.pack("=QQQQ", signal.Handlers[action], 0, 0, 0)
+    return "rt_sigaction", (signal.Signals[number], handler, None, 8)
+
+
+_CALLS: Mapping[str, Callable[..., _Call]] = {
+    "capset": lambda *sets: ("capset", syscalls.capability_sets(*sets)),
+    "chdir": _same("chdir", (0,)),
+    "chroot": _same("chroot", (0,)),
+    "close": _same("close"),
+    "dup3": _same("dup3"),
+    "execveat": _execveat,
+    "fcntl": _same("fcntl"),
+    "ioctl": _same("ioctl"),
+    "memfd_create": _same("memfd_create", (0,)),
+    "mkdir": lambda path, mode: ("mkdirat", (_CWD, _text(path), mode)),
+    "mknod": lambda path, mode, device: ("mknodat", (_CWD, _text(path), mode, device)),
+    "mount": _mount,
+    "openat2": _openat2,
+    "pivot_root": _same("pivot_root", (0, 1)),
+    "prctl": _same("prctl"),
+    "read": lambda file, size: ("read", (file, _Room(size), size)),
+    "rmdir": lambda path: ("unlinkat", (_CWD, _text(path), _AT_REMOVEDIR)),
+    "seccomp": lambda code: ("seccomp", (syscalls.SECCOMP_SET_MODE_FILTER, 0, _Filter(code))),
+    "sethostname": _sethostname,
+    "setgroups": _setgroups,
+    "setns": _same("setns"),
+    "setresgid": _same("setresgid"),
+    "setresuid": _same("setresuid"),
+    "setsid": _same("setsid"),
+    "signal": _signal,
+    "socket": _same("socket"),
+    "symlink": lambda target, path: ("symlinkat", (_text(target), _CWD, _text(path))),
+    "umask": _same("umask"),
+    "umount2": _same("umount2", (0,)),
+    "unshare": _same("unshare"),
+    "write": _write,
+}
+"""Every call that a step may name, as a system call."""
