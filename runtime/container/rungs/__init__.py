@@ -14,6 +14,7 @@ from pathlib import Path
 from runtime.container.facts import host_facts
 from runtime.container.rungs.files import devices_rung, groups_rung, overlay_rung
 from runtime.container.rungs.links import NETWORKS, network_rung
+from runtime.container.rungs.programs import executor_rung
 from runtime.container.rungs.rights import (
     capabilities_rung,
     namespaces_rung,
@@ -40,6 +41,7 @@ def rungs() -> Iterator[Rung]:
     mountinfo = Path("/proc/self/mountinfo").read_text()
     yield _upon(root, "control groups", partial(groups_rung, host_facts().hierarchies, mountinfo))
     yield seccomp_rung(os.uname().machine)
+    yield executor_rung()
     yield _upon(namespaces, "network", network_rung, costs=NETWORKS)
 
 
