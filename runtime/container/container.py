@@ -11,7 +11,7 @@ from runtime.container.cgroups import place
 from runtime.container.facts import HostFacts, host_facts
 from runtime.container.interrupts import delivered, held
 from runtime.container.launch.interpreter import run_steps
-from runtime.container.launch.process import Process, start
+from runtime.container.launch.process import Executor, Process, start
 from runtime.container.launch.streams import Gathering, Pipes
 from runtime.container.mounts import MAX_OPTIONS_BYTES, overlay_options
 from runtime.container.plan import plan, plan_exec
@@ -42,6 +42,7 @@ class Options:
     """What a user may ask beyond image and command; None is what the image says.
 
     *within* is a path of groups below our own in which the container's groups are made.
+    *executor* runs the plans; None is the fastest that this machine has.
     """
 
     env: Mapping[str, str] = field(default_factory=dict)
@@ -54,6 +55,7 @@ class Options:
     binds: tuple[Bind, ...] = ()
     host_network: bool = False
     hostname: str | None = None
+    executor: Executor | None = None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -131,7 +133,14 @@ def explain(image: Image, argv: Sequence[str], options: Options) -> Plan:
 class Container:
     """A running container. Made by ``container()``; gone when that block is left."""
 
-    def __init__(self, spec: ContainerSpec, facts: HostFacts, process: Process) -> None:
+    def __init__(
+        self,
+        spec: ContainerSpec,
+        facts: HostFacts,
+        process: Process,
+        *,
+        executor: Executor | None = None,
+    ) -> None:
         self.spec = spec
         self.id = spec.id
         self.pid = process.pid
@@ -139,6 +148,7 @@ class Container:
         self.groups = tuple(Path(g.path) for g in place(facts.hierarchies, spec.id, spec.within))
         self._facts = facts
         self._process = process
+        self._executor = executor
 
     def _repr_html_(self) -> str:
         """The container as a notebook shows it: a process, where it is, what it may use."""
@@ -172,7 +182,11 @@ class Container:
     def run(self, argv: Sequence[str], *, stdin: bytes = b"", timeout_s: float) -> Completed:
         """Run one more command inside. Raises DeadlinePassed, CommandNotRunnable, StepError."""
         requested_ns = time.monotonic_ns()
-        with piped(self.plan_run(argv), stdin, within=self._process) as (process, gathering):
+        plan_run = self.plan_run(argv)
+        with piped(plan_run, stdin, within=self._process, executor=self._executor) as (
+            process,
+            gathering,
+        ):
             return complete(process, gathering, requested_ns, timeout_s=timeout_s)
 
 
@@ -195,7 +209,7 @@ def container(
         layers = undo.enter_context(using_snapshots(Store(), image))
         spec = _spec(image, argv, options, layers.paths, name=secrets.token_hex(6))
         facts = host_facts() if facts is None else facts
-        yield undo.enter_context(_started(image, spec, facts, stdio))
+        yield undo.enter_context(_started(image, spec, facts, stdio, options.executor))
 
 
 def _spec(
@@ -214,7 +228,11 @@ def _spec(
 
 @contextmanager
 def _started(
-    image: Image, spec: ContainerSpec, facts: HostFacts, stdio: tuple[int, int, int]
+    image: Image,
+    spec: ContainerSpec,
+    facts: HostFacts,
+    stdio: tuple[int, int, int],
+    executor: Executor | None,
 ) -> Iterator[Container]:
     decided = plan(spec, facts)
     with held() as before, ExitStack() as undo:
@@ -226,15 +244,19 @@ def _started(
             (directory / layer).mkdir()
         imitate(directory / "upper", Path(spec.lower[0]))
         run_steps(decided.host)
-        init = start(decided, stdin=stdio[0], stdout=stdio[1], stderr=stdio[2])
+        init = start(decided, stdin=stdio[0], stdout=stdio[1], stderr=stdio[2], executor=executor)
         undo.callback(init.close)
         with delivered(before):
-            yield Container(spec, facts, init)
+            yield Container(spec, facts, init, executor=executor)
 
 
 @contextmanager
 def piped(
-    decided: Plan, stdin: bytes, *, within: Process | None = None
+    decided: Plan,
+    stdin: bytes,
+    *,
+    within: Process | None = None,
+    executor: Executor | None = None,
 ) -> Iterator[tuple[Process, Gathering]]:
     """Start *decided* with pipes for its input and output; it is dead when the block is left.
 
@@ -249,7 +271,7 @@ def piped(
         process = start(
             decided,
             stdin=pipes.child[0], stdout=pipes.child[1], stderr=pipes.child[2],
-            init=-1 if within is None else within.pidfd,
+            init=-1 if within is None else within.pidfd, executor=executor,
         )  # fmt: skip
         undo.callback(process.close)
         pipes.close_child()

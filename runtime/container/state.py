@@ -10,9 +10,11 @@ import re
 import time
 from collections.abc import Sequence
 from contextlib import suppress
+from dataclasses import dataclass
 from pathlib import Path
 
 from runtime.container.cgroups import kill_members, remove_tree
+from runtime.errors import RuntimeFault
 from runtime.image import state_dir
 from runtime.image.removal import remove_tree as remove_files
 
@@ -56,6 +58,35 @@ def record_owner(directory: Path, groups: Sequence[Path], *, image: str | None =
     temporary = directory / ".owner.json"
     temporary.write_text(text)
     temporary.rename(directory / "owner.json")
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class End:
+    """How an instance ended that nobody waited for; *ended_ns* is of CLOCK_REALTIME."""
+
+    exit_status: int
+    ended_ns: int
+
+
+def read_end(directory: Path) -> End | None:
+    """What the executor of the instance in *directory* wrote down; None if it has not ended."""
+    try:
+        record = json.loads((directory / "end.json").read_text())
+    except FileNotFoundError:
+        return None
+    return End(exit_status=record["exit_status"], ended_ns=record["ended_ns"])
+
+
+def open_gate(directory: Path) -> None:
+    """Start what waits at the FIFO ``gate`` of *directory*. RuntimeFault if nothing does."""
+    try:
+        gate = os.open(directory / "gate", os.O_WRONLY | os.O_NONBLOCK | os.O_CLOEXEC)
+    except OSError as error:  # ENXIO: nobody holds it open
+        raise RuntimeFault(f"{directory.name} does not wait to be started") from error
+    try:
+        os.write(gate, b"S")
+    finally:
+        os.close(gate)
 
 
 def remove_instance(directory: Path) -> None:
