@@ -12,6 +12,7 @@ import errno
 import itertools
 import struct
 from collections.abc import Iterator, Mapping
+from functools import cache
 
 from runtime.container import syscall_table
 
@@ -67,6 +68,7 @@ Instruction = tuple[int, int, int, int]
 """Code, jump if true, jump if false, operand."""
 
 
+@cache
 def default_filter(machine: str) -> bytes:
     """The default policy as a BPF program for *machine* (as uname(2) names it).
 

@@ -92,8 +92,9 @@ def open_gate(directory: Path) -> None:
 def remove_instance(directory: Path) -> None:
     """Kill what still runs in the instance's groups, remove them, then its files."""
     for group in _groups(directory):
-        _empty(group)
-        remove_tree(group)
+        if not _is_removed(group):
+            _empty(group)
+            remove_tree(group)
     remove_files(directory)
 
 
@@ -174,6 +175,15 @@ def _looks_ours(path: Path, name: str) -> bool:
         and ".." not in path.parts
         and path.is_relative_to("/sys/fs/cgroup")
     )
+
+
+def _is_removed(group: Path) -> bool:
+    """Remove *group* if nothing is in it, as when its container's init has ended."""
+    try:
+        group.rmdir()
+    except OSError:
+        return False
+    return True
 
 
 def _empty(group: Path) -> None:

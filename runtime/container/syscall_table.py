@@ -4,6 +4,10 @@ Source: the kernel's uapi headers (asm/unistd_64.h for x86-64, asm-generic/unist
 of 6.1, and syscalls(2) for the newest. From 424 on both architectures share one numbering.
 """
 
+from collections.abc import Mapping
+from functools import cache
+from types import MappingProxyType
+
 _X86_64 = """
     read write open close stat fstat lstat poll lseek mmap mprotect munmap brk rt_sigaction
     rt_sigprocmask rt_sigreturn ioctl pread64 pwrite64 readv writev access pipe select
@@ -97,7 +101,8 @@ NEWEST = _SHARED_FIRST + len(_SHARED.split()) - 1
 library falls back to what it used before."""
 
 
-def numbers(machine: str) -> dict[str, int]:
+@cache
+def numbers(machine: str) -> Mapping[str, int]:
     """Name -> number on *machine* (``x86_64`` or ``aarch64``, as uname(2) says it).
 
     Raises KeyError for another machine.
@@ -105,4 +110,5 @@ def numbers(machine: str) -> dict[str, int]:
     names = {"x86_64": _X86_64, "aarch64": _AARCH64}[machine].split()
     table = {name: number for number, name in enumerate(names) if name != "-"}
     shared = enumerate(_SHARED.split(), start=_SHARED_FIRST)
-    return table | {name: number for number, name in shared if name != "-"}
+    table |= {name: number for number, name in shared if name != "-"}
+    return MappingProxyType(table)

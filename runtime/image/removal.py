@@ -55,8 +55,9 @@ def _empty(parent: int, name: str | bytes) -> None:
     try:
         while subdirectories := _unlink_files(top):
             for subdirectory in subdirectories:
-                _lift_children(top, subdirectory, free_names)
-                os.rmdir(subdirectory, dir_fd=top)
+                if not _is_removed(top, subdirectory):
+                    _lift_children(top, subdirectory, free_names)
+                    os.rmdir(subdirectory, dir_fd=top)
     finally:
         os.close(top)
 
@@ -67,6 +68,8 @@ def _lift_children(top: int, name: str, free_names: Iterator[str]) -> None:
     directory = os.open(name, _DIRECTORY, dir_fd=top)
     try:
         for child in _unlink_files(directory):
+            if _is_removed(directory, child):
+                continue
             _make_writable(directory, child)  # moving a directory rewrites its ".."
             _lift(directory, child, top, free_names)
     finally:
@@ -82,6 +85,15 @@ def _lift(source: int, name: str, top: int, free_names: Iterator[str]) -> None:
                 raise
         else:
             return
+
+
+def _is_removed(parent: int, name: str) -> bool:
+    """Remove the directory *name* if it is empty, as most are: then it need not be looked into."""
+    try:
+        os.rmdir(name, dir_fd=parent)
+    except OSError:
+        return False
+    return True
 
 
 def _unlink_files(directory: int) -> list[str]:

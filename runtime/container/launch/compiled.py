@@ -23,7 +23,7 @@ from runtime.container.launch.program import (
 )
 from runtime.container.steps import Plan
 from runtime.errors import RuntimeFault, Unsupported
-from runtime.image import cache_dir
+from runtime.image import cache_dir, state_dir
 
 _SOURCE = Path(__file__).with_name("executor.c")
 _FLAGS: Mapping[str, tuple[str, ...]] = {"x86_64": ("-fcf-protection=none",), "aarch64": ()}
@@ -42,6 +42,8 @@ RESET = (
     signal.SIGPIPE, signal.SIGXFSZ, signal.SIGINT, signal.SIGTERM, signal.SIGCHLD, signal.SIGHUP,
 )  # fmt: skip
 """What Python, or whoever started it, may ignore; a program expects the default."""
+_EVERY = tuple(map(int, signal.valid_signals()))
+"""The executor must not be ended by what a terminal sends to everybody."""
 
 
 class CompiledExecution:
@@ -51,7 +53,7 @@ class CompiledExecution:
     """
 
     def __init__(self, plan: Plan, *, writes_end: bool) -> None:
-        self._code, why = _made(os.uname().machine, cache_dir("programs"))
+        self._code, why = _made(os.uname().machine, state_dir())
         if why is not None:
             raise why
         self._program = assemble(plan, os.uname().machine, writes_end=writes_end)
@@ -79,7 +81,7 @@ class CompiledExecution:
             ]
             return os.posix_spawn(
                 f"/proc/self/fd/{code}", ("isoscope",), {},
-                file_actions=moves, setsigmask=signal.valid_signals(), setsigdef=RESET,
+                file_actions=moves, setsigmask=_EVERY, setsigdef=RESET,
             )  # fmt: skip
 
     def report(self) -> Report:
@@ -89,24 +91,21 @@ class CompiledExecution:
 
 def obstacle() -> RuntimeFault | None:
     """Why there is no compiled executor here; None if there is one."""
-    try:
-        return _made(os.uname().machine, cache_dir("programs"))[1]
-    except RuntimeFault as error:
-        return error
+    return _made(os.uname().machine, state_dir())[1]
 
 
 @cache
-def _made(machine: str, directory: Path) -> tuple[bytes, RuntimeFault | None]:
+def _made(machine: str, home: Path) -> tuple[bytes, RuntimeFault | None]:
     """The program, or why there is none: asked once, since compiling takes a moment."""
     try:
-        target = directory / f"executor-{_digest(machine)}"
+        target = cache_dir("programs") / f"executor-{_digest(machine)}"
         if not target.exists():
             _compile(machine, target)
         return target.read_bytes(), None
     except RuntimeFault as error:
         return b"", error
     except OSError as error:
-        return b"", Unsupported(f"no executor in {directory}: {error.strerror}")
+        return b"", Unsupported(f"no executor in {home}: {error.strerror}")
 
 
 def _digest(machine: str) -> str:

@@ -31,7 +31,7 @@ struct record { /* one kernel call; a step is one of them, or several */
 };
 
 struct header {
-    u64 magic, clone_flags, joins, insides, relocations, relocations_at, flags;
+    u64 magic, clone_flags, joins, insides, relocations, relocations_at, data_at, flags;
     i64 failed_part, failed_step, failed_errno; /* from here on written, never read, by us */
     i32 pid, unused;
     u64 engine_ns, cloned_ns;
@@ -318,7 +318,7 @@ static void prepare(struct header *program)
     u64 all = ~0ul;
     const u64 *at = (const u64 *)((u8 *)program + program->relocations_at);
     for (u64 i = 0; i < program->relocations; i++)
-        *(u64 *)((u8 *)program + at[i]) += (u64)program;
+        *(u64 *)((u8 *)program + at[i]) += (u64)program + program->data_at;
     call4(NR_sigprocmask, SIG_SETMASK, &all, 0, sizeof all);
     call0(NR_setsid);
     call2(NR_prctl, PR_SET_DUMPABLE, 0);

@@ -1,14 +1,14 @@
 """A plan as the executor reads it: a header, flat records, the data they point to (pure).
 
 A record is one system call by its number, with six arguments; a step is one record or, where it
-names a file to write, three. Pointers are offsets into the program, which the executor turns into
+names a file to write, three. Pointers are offsets into the data, which the executor turns into
 addresses where the relocations say so. The executor writes its report into the same memory.
 ``executor.c`` declares the same fields.
 """
 
 import os
 import struct
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 
 from runtime import syscalls
@@ -26,11 +26,12 @@ GIVEN: Mapping[str, int] = {"status": STATUS, "init": INIT, "gate": GATE}
 JOIN, INSIDE, CLONE = 0, 1, 2
 """Which part of a plan failed."""
 
-_HEADER = struct.Struct("=8s6Q3q2i2Q")
+_HEADER = struct.Struct("=8s7Q3q2i2Q")
 _REPORT = struct.Struct("=3q2i2Q")
 _REPORT_AT = _HEADER.size - _REPORT.size
 _RECORD = struct.Struct("=II6Q6BBB3HHQ")
-_RETURNED_AT = _RECORD.size - 8
+_MARKED_AT, _RETURNED_AT = _RECORD.size - 10, _RECORD.size - 8
+_ARGUMENTS = 6
 _MAGIC = b"isoscope"
 _DIES, _WRITES = 1, 2
 _NO_SLOT = 0xFF
@@ -94,11 +95,13 @@ def assemble(plan: Plan, machine: str, *, writes_end: bool = False) -> Program:
     for a machine without a system call table.
     """
     making = _Making(numbers(machine))
-    for part in (plan.join, plan.inside):
-        for index, step in enumerate(part):
-            making.add(step, index)
+    for index, step in enumerate(plan.join):
+        making.add(step, index)
+    joins = making.count
+    for index, step in enumerate(plan.inside):
+        making.add(step, index)
     flags = (_DIES if dies_with_starter(plan) else 0) | (_WRITES if writes_end else 0)
-    return making.program(plan, flags)
+    return making.whole(clone_flags=plan.clone_flags, joins=joins, flags=flags)
 
 
 def dies_with_starter(plan: Plan) -> bool:
@@ -121,68 +124,88 @@ def read_report(program: Program, image: bytes) -> Report:
 
 
 class _Making:
-    """A program that grows by steps."""
+    """A program that grows by steps. Its two parts lie one behind the other when it is whole."""
 
     def __init__(self, numbers: Mapping[str, int]) -> None:
         self._numbers = numbers
-        self._records: list[tuple[int, Step, Sequence[_Call]]] = []
-        self._slots: dict[str, int] = {}
+        self._records = bytearray()
         self._data = bytearray()
+        self._pointers: list[int] = []
+        self._pointers_in_data: list[int] = []
+        self._slots: dict[str, int] = {}
         self._known: dict[bytes, int] = {}
-        self._relocations: list[int] = []
-        self._data_at = 0
+        self._phases_at: dict[str, int] = {}
+
+    @property
+    def count(self) -> int:
+        """How many records there are."""
+        return len(self._records) // _RECORD.size
 
     def add(self, step: Step, index: int) -> None:
         """Append *step*, the one with *index* of its part."""
-        self._records.append((index, step, tuple(_lowered(step))))
+        if step.call == "write" and isinstance(step.args[0], str):
+            self._add_write(step, index)
+        else:
+            name, arguments = _CALLS[step.call](*step.args)
+            self._add(step, index, name, arguments, opens=step.opens)
+        if step.phase is not None:
+            at = len(self._records) - _RECORD.size
+            struct.pack_into("=H", self._records, at + _MARKED_AT, 1)
+            self._phases_at[step.phase] = _HEADER.size + at + _RETURNED_AT
 
-    def program(self, plan: Plan, flags: int) -> Program:
-        """All of it, relocations last."""
-        count = sum(len(calls) for _, _, calls in self._records)
-        joins = sum(len(calls) for _, _, calls in self._records[: len(plan.join)])
-        self._data_at = _HEADER.size + count * _RECORD.size
-        records, phases_at = bytearray(), {}
-        for index, step, calls in self._records:
-            for position, call in enumerate(calls):
-                records += self._record(index, step, call, len(records), len(calls) - position)
-            if step.phase is not None:
-                last = _HEADER.size + len(records) - _RECORD.size
-                phases_at[step.phase] = last + _RETURNED_AT
+    def whole(self, *, clone_flags: int, joins: int, flags: int) -> Program:
+        """All of it: records, data, relocations; *joins* records are of the join part."""
+        data_at = _HEADER.size + len(self._records)
+        relocations = [_HEADER.size + at for at in self._pointers]
+        relocations += [data_at + at for at in self._pointers_in_data]
         header = _HEADER.pack(
-            _MAGIC, plan.clone_flags, joins, count - joins, len(self._relocations),
-            self._data_at + len(self._data), flags, 0, _NONE, 0, 0, 0, 0, 0,
+            _MAGIC, clone_flags, joins, self.count - joins, len(relocations),
+            data_at + len(self._data), data_at, flags, 0, _NONE, 0, 0, 0, 0, 0,
         )  # fmt: skip
-        relocations = struct.pack(f"={len(self._relocations)}Q", *self._relocations)
+        table = struct.pack(f"={len(relocations)}Q", *relocations)
         return Program(
-            image=b"".join((header, records, self._data, relocations)), phases_at=phases_at
+            image=b"".join((header, self._records, self._data, table)), phases_at=self._phases_at
         )
 
-    def _record(self, index: int, step: Step, call: _Call, at: int, left: int) -> bytes:
-        """One record at *at* behind the header, *left* of its step's records from here on."""
-        name, lowered = call
-        arguments, slots = [0] * 6, [_NO_SLOT] * 6
-        for position, argument in enumerate(lowered):
-            if isinstance(argument, Slot):
+    def _add_write(self, step: Step, index: int) -> None:
+        path, data = step.args
+        raw, file = _raw(data), Slot(_FILE)
+        opening = (_CWD, _text(path), os.O_WRONLY | os.O_CLOEXEC)
+        self._add(step, index, "openat", opening, opens=_FILE, skip=2)
+        self._add(step, index, "write", (file, raw, len(raw)))
+        self._add(step, index, "close", (file,))
+
+    def _add(
+        self,
+        step: Step,
+        index: int,
+        name: str,
+        arguments: Sequence[_Lowered],
+        *,
+        opens: str | None = None,
+        skip: int = 0,
+    ) -> None:
+        """One record; if it fails as allowed, so many after it are passed over."""
+        values, slots = [0] * _ARGUMENTS, [_NO_SLOT] * _ARGUMENTS
+        for position, argument in enumerate(arguments):
+            if isinstance(argument, int):
+                values[position] = argument & _WORD
+            elif isinstance(argument, Slot):
                 if argument.name in GIVEN:
-                    arguments[position] = GIVEN[argument.name]
+                    values[position] = GIVEN[argument.name]
                 else:
                     slots[position] = self._slots[argument.name]
-            elif isinstance(argument, int):
-                arguments[position] = argument & _WORD
             elif argument is not None:
-                arguments[position] = self._pointer(argument)
-                self._relocations.append(_HEADER.size + at + 8 + 8 * position)
-        opens = _FILE if (name, left) == ("openat", 3) else step.opens
+                values[position] = self._pointer(argument)
+                self._pointers.append(len(self._records) + 8 + 8 * position)
         slot = _NO_SLOT if opens is None else self._slots.setdefault(opens, len(self._slots))
-        allowed = sorted(step.allow) + [0] * (_MOST_ALLOWED - len(step.allow))
-        skip = left - 1 if name == "openat" else 0
-        is_marked = step.phase is not None and left == 1
-        return _RECORD.pack(
-            self._numbers[name], index, *arguments, *slots, slot, skip, *allowed, is_marked, 0
+        allowed = (*step.allow, *(0,) * (_MOST_ALLOWED - len(step.allow)))
+        self._records += _RECORD.pack(
+            self._numbers[name], index, *values, *slots, slot, skip, *allowed, 0, 0
         )
 
     def _pointer(self, argument: _Pointed) -> int:
-        """The offset of *argument*, which is written if it is not there yet."""
+        """Where in the data *argument* is, which is written if it is not there yet."""
         if isinstance(argument, bytes):
             known = self._known.get(argument)
             if known is None:
@@ -198,30 +221,17 @@ class _Making:
 
     def _words(self, words: Sequence[int], *, pointers: Sequence[int]) -> int:
         at = self._append(struct.pack(f"={len(words)}Q", *words))
-        self._relocations.extend(at + 8 * position for position in pointers)
+        self._pointers_in_data.extend(at + 8 * position for position in pointers)
         return at
 
     def _append(self, raw: bytes) -> int:
-        at = self._data_at + len(self._data)
+        at = len(self._data)
         self._data += raw + bytes(-len(raw) % 8)
         return at
 
 
 _FILE = "\0file"
 """The slot of a step that opens, writes and closes; no step can name it."""
-
-
-def _lowered(step: Step) -> Iterator[_Call]:
-    """The system calls that *step* stands for."""
-    if step.call == "write" and not isinstance(step.args[0], Slot):
-        path, data = step.args
-        raw = _raw(data)
-        flags = os.O_WRONLY | os.O_CLOEXEC
-        yield "openat", (_CWD, _text(path), flags, 0)
-        yield "write", (Slot(_FILE), raw, len(raw))
-        yield "close", (Slot(_FILE),)
-    else:
-        yield _CALLS[step.call](*step.args)
 
 
 def _text(argument: object) -> bytes:
