@@ -33,8 +33,8 @@ from runtime.container.launch.process import NOT_EXECUTABLE, NOT_FOUND
 from runtime.container.spec import ProcessSpec
 
 _INFO = 3
-_APART = ("--unshare-all", "--die-with-parent", "--new-session")
-_KERNEL_FILES = ("--proc", "/proc", "--dev", "/dev", "--ro-bind", "/sys", "/sys")
+APART = ("--unshare-all", "--die-with-parent", "--new-session")
+KERNEL_FILES = ("--proc", "/proc", "--dev", "/dev", "--ro-bind", "/sys", "/sys")
 _NAMESPACES = ("--user", "--mount", "--uts", "--ipc", "--net", "--pid", "--cgroup")
 
 
@@ -90,8 +90,8 @@ class BwrapBackend:
             yield undo.enter_context(running(tool, life, idle=not spec.argv))
 
     def _trial(self) -> None:
-        tree = ("--ro-bind", "/", "/", *_KERNEL_FILES)
-        said([self._program, *_APART, *tree, "--", path_of("true")], env={"PATH": PATH})
+        tree = ("--ro-bind", "/", "/", *KERNEL_FILES)
+        said([self._program, *APART, *tree, "--", path_of("true")], env={"PATH": PATH})
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -116,7 +116,7 @@ class BwrapTool:
         """The process that waits is bwrap itself."""
         who = self.process.identity
         words = [
-            self.program, *_APART, "--bind", str(self.root), "/", *_KERNEL_FILES, *self._idle(),
+            self.program, *APART, "--bind", str(self.root), "/", *KERNEL_FILES, *self._idle(),
             "--hostname", self.directory.name, "--uid", str(who.uid), "--gid", str(who.gid),
             "--dir", self.process.cwd, "--chdir", self.process.cwd,
             "--info-fd", str(_INFO), "--", *(self.process.argv or (IDLE,)),
