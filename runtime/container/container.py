@@ -239,7 +239,7 @@ def _started(
         groups = [Path(g.path) for g in place(facts.hierarchies, spec.id, spec.within)]
         directory = new_directory(spec.id)
         record_owner(directory, groups, image=image.digest)
-        undo.callback(remove_instance, directory)
+        undo.callback(remove_instance, directory, groups)
         for layer in ("upper", "work", "root"):
             (directory / layer).mkdir()
         imitate(directory / "upper", Path(spec.lower[0]))

@@ -11,6 +11,7 @@ import time
 from collections.abc import Sequence
 from contextlib import suppress
 from dataclasses import dataclass
+from functools import cache
 from pathlib import Path
 
 from runtime.container.cgroups import kill_members, remove_tree
@@ -50,7 +51,7 @@ def record_owner(directory: Path, groups: Sequence[Path], *, image: str | None =
     pid = os.getpid()
     record = {
         "pid": pid,
-        "started_ticks": started_ticks(pid),
+        "started_ticks": _our_ticks(pid),
         "cgroups": [str(group) for group in groups],
         "image": image,
     }
@@ -89,12 +90,16 @@ def open_gate(directory: Path) -> None:
         os.close(gate)
 
 
-def remove_instance(directory: Path) -> None:
-    """Kill what still runs in the instance's groups, remove them, then its files."""
-    for group in _groups(directory):
+def remove_instance(directory: Path, groups: Sequence[Path] | None = None) -> None:
+    """Kill what still runs in the instance's groups, remove them, then its files.
+
+    The *groups* are those recorded, unless the caller knows them.
+    """
+    for group in _groups(directory) if groups is None else groups:
         if not _is_removed(group):
             _empty(group)
             remove_tree(group)
+    _remove_mark(directory)
     remove_files(directory)
 
 
@@ -130,6 +135,12 @@ def started_ticks(pid: int) -> int | None:
         return None
     state, *fields = stat.rpartition(")")[2].split()
     return None if state in "ZX" else int(fields[18])
+
+
+@cache
+def _our_ticks(pid: int) -> int | None:
+    """As ``started_ticks``, of this very process: it cannot change."""
+    return started_ticks(pid)
 
 
 def _removed(directory: Path) -> bool:
@@ -175,6 +186,17 @@ def _looks_ours(path: Path, name: str) -> bool:
         and ".." not in path.parts
         and path.is_relative_to("/sys/fs/cgroup")
     )
+
+
+def _remove_mark(directory: Path) -> None:
+    """The mark of a volatile overlay: four levels that the kernel made, quickest from below.
+
+    Source: Documentation/filesystems/overlayfs.rst. What is not as expected is left to others.
+    """
+    mark = f"{directory}/work/work/incompat/volatile"
+    with suppress(OSError):
+        os.unlink(f"{mark}/dirty")  # noqa: PTH108 - paths of pathlib cost more than the calls
+        os.removedirs(mark)
 
 
 def _is_removed(group: Path) -> bool:

@@ -22,6 +22,7 @@ def test_the_wheel_is_what_is_declared(tmp_path: Path) -> None:
     needed = {
         "vmbackend/guest/agent.c",
         "vmbackend/watchdog.c",
+        "runtime/container/launch/executor.c",
         "benchmarks/completion/isoscope.bash",
         "reports/templates/report.html.j2",
     }

@@ -38,15 +38,17 @@ struct header {
 };
 
 enum { JOIN, INSIDE, CLONE }; /* failed_part */
-enum { STATUS = 3, INIT, GATE, PROGRAM, OWNER, DIRECTORY, FIRST_FREE }; /* descriptors */
+/* Descriptors: given up to DIRECTORY; then our own process's, by which a child sees whether we
+ * still live, and the owner's, because a fork of it may hold its socket open when it has gone. */
+enum { STATUS = 3, INIT, GATE, PROGRAM, OWNER, DIRECTORY, SELF, MAKER, FIRST_FREE };
 enum { DIES_WITH_US = 1, WRITES_ITS_END = 2 }; /* flags */
 enum { NOT_STARTED = 127, KILLED = 137 };
 
 #if defined(__x86_64__)
 enum {
     NR_write = 1, NR_close = 3, NR_lseek = 8, NR_mmap = 9, NR_munmap = 11, NR_sigprocmask = 14,
-    NR_getpid = 39, NR_sendmsg = 46, NR_recvfrom = 45, NR_clone = 56, NR_wait4 = 61,
-    NR_fsync = 74, NR_chdir = 80, NR_setsid = 112, NR_prctl = 157, NR_clock_gettime = 228,
+    NR_getpid = 39, NR_getppid = 110, NR_sendmsg = 46, NR_recvfrom = 45, NR_clone = 56, NR_wait4 = 61,
+    NR_fsync = 74, NR_chdir = 80, NR_dup3 = 292, NR_setsid = 112, NR_prctl = 157, NR_clock_gettime = 228,
     NR_exit_group = 231, NR_openat = 257, NR_renameat2 = 316, NR_ppoll = 271,
 };
 
@@ -67,9 +69,9 @@ __asm__(".globl _start\n_start:\n\txor %ebp, %ebp\n\tand $-16, %rsp\n\tcall exec
 
 #elif defined(__aarch64__)
 enum {
-    NR_chdir = 49, NR_openat = 56, NR_close = 57, NR_lseek = 62, NR_write = 64, NR_ppoll = 73,
+    NR_dup3 = 24, NR_chdir = 49, NR_openat = 56, NR_close = 57, NR_lseek = 62, NR_write = 64, NR_ppoll = 73,
     NR_fsync = 82, NR_exit_group = 94, NR_clock_gettime = 113, NR_sigprocmask = 135,
-    NR_setsid = 157, NR_prctl = 167, NR_getpid = 172, NR_recvfrom = 207, NR_sendmsg = 211,
+    NR_setsid = 157, NR_prctl = 167, NR_getpid = 172, NR_getppid = 173, NR_recvfrom = 207, NR_sendmsg = 211,
     NR_munmap = 215, NR_clone = 220, NR_mmap = 222, NR_wait4 = 260, NR_renameat2 = 276,
 };
 
@@ -126,7 +128,7 @@ struct pollfd { i32 fd; u16 events, revents; };
 static i32 slots[NO_SLOT];
 static i32 owner = OWNER;
 static int is_kept; /* the owner may go and the process goes on */
-static i32 self; /* our own process descriptor: by it a child sees whether we still live */
+static i32 maker = MAKER;
 
 static _Noreturn void leave(i32 status)
 {
@@ -195,7 +197,7 @@ static void die_with_us(const struct header *program)
     if (!(program->flags & DIES_WITH_US))
         return;
     call2(NR_prctl, PR_SET_PDEATHSIG, SIGKILL);
-    if (is_readable(self))
+    if (is_readable(SELF))
         leave(KILLED); /* we died before the child could ask for that */
 }
 
@@ -243,6 +245,15 @@ static void tell(i32 value, i32 pidfd)
         call3(NR_sendmsg, owner, &message, MSG_NOSIGNAL | MSG_DONTWAIT);
 }
 
+static void owner_went(i32 pidfd)
+{
+    call1(NR_close, owner);
+    call1(NR_close, maker);
+    owner = maker = -1;
+    if (!is_kept)
+        kill_it(pidfd);
+}
+
 /* What the owner says: "K", keep it when I go; "L", leave it to whoever adopts orphans. */
 static void listen_to_owner(i32 pidfd)
 {
@@ -254,10 +265,7 @@ static void listen_to_owner(i32 pidfd)
         is_kept = 1;
     if (bytes == 1 || bytes == -11 /* EAGAIN */ || bytes == -4 /* EINTR */)
         return;
-    call1(NR_close, owner);
-    owner = -1;
-    if (!is_kept)
-        kill_it(pidfd);
+    owner_went(pidfd);
 }
 
 /* Wait until the process of pidfd has ended, and reap it; its status as a shell gives it. */
@@ -265,12 +273,14 @@ static i32 end_of(i32 pid, i32 pidfd)
 {
     i32 raw = 0;
     for (;;) {
-        struct pollfd both[2] = {{pidfd, POLLIN, 0}, {owner, POLLIN, 0}};
-        call4(NR_ppoll, both, 2, 0, 0);
-        if (both[0].revents)
+        struct pollfd all[3] = {{pidfd, POLLIN, 0}, {owner, POLLIN, 0}, {maker, POLLIN, 0}};
+        call4(NR_ppoll, all, 3, 0, 0);
+        if (all[0].revents)
             break;
-        if (both[1].revents)
+        if (all[1].revents)
             listen_to_owner(pidfd);
+        else if (all[2].revents)
+            owner_went(pidfd);
     }
     call4(NR_wait4, pid, &raw, WALL, 0);
     return raw & 0x7F ? 128 + (raw & 0x7F) : raw >> 8 & 0xFF;
@@ -313,6 +323,12 @@ static void write_down(i32 status)
     }
 }
 
+static void hold(i64 fd, i32 place)
+{
+    call3(NR_dup3, fd, place, O_CLOEXEC);
+    call1(NR_close, fd);
+}
+
 static void prepare(struct header *program)
 {
     u64 all = ~0ul;
@@ -324,8 +340,9 @@ static void prepare(struct header *program)
     call2(NR_prctl, PR_SET_DUMPABLE, 0);
     call2(NR_prctl, PR_SET_NAME, "isoscope");
     call1(NR_close, PROGRAM);
-    call3(NR_close_range, FIRST_FREE, ~0u, 0);
-    self = (i32)call2(NR_pidfd_open, call0(NR_getpid), 0);
+    call3(NR_close_range, SELF, ~0u, 0);
+    hold(call2(NR_pidfd_open, call0(NR_getpid), 0), SELF);
+    hold(call2(NR_pidfd_open, call0(NR_getppid), 0), MAKER);
 }
 
 /* The process that the program made, our child; 0 if there is none. */

@@ -5,6 +5,7 @@ caller must have a single thread, and it stays as large as the caller is. It spe
 and ends as executor.c does; see there.
 """
 
+import fcntl
 import gc
 import json
 import os
@@ -93,7 +94,8 @@ class _Keeper:
         self._report = report
         self._writes_end = writes_end
         self._dies = dies_with_starter(plan)
-        self._self = os.pidfd_open(os.getpid())
+        self._self = _held(os.getpid())
+        self._maker = _held(os.getppid())
         self._owner: socket.socket | None = socket.socket(fileno=OWNER)
         self._is_kept = False
 
@@ -173,24 +175,28 @@ class _Keeper:
     def _end_of(self, pid: int, pidfd: int) -> int:
         """Wait until *pid* has ended, and reap it; its status as a shell gives it."""
         while True:
-            watched = [pidfd] if self._owner is None else [pidfd, self._owner.fileno()]
-            ready, _, _ = select.select(watched, [], [])
+            owner = [] if self._owner is None else [self._owner.fileno(), self._maker]
+            ready, _, _ = select.select([pidfd, *owner], [], [])
             if pidfd in ready:
                 break
-            self._listen_to_owner(pidfd)
+            if self._owner is not None and self._owner.fileno() in ready:
+                self._listen_to_owner(self._owner, pidfd)
+            else:  # a fork of it may hold the socket open when it has gone
+                self._owner_went(pidfd)
         _, raw = os.waitpid(pid, syscalls.WALL)
         code = os.waitstatus_to_exitcode(raw)
         return 128 - code if code < 0 else code
 
-    def _listen_to_owner(self, pidfd: int) -> None:
-        assert self._owner is not None  # noqa: S101 - it has just been waited on
-        word = self._owner.recv(1)
+    def _listen_to_owner(self, owner: socket.socket, pidfd: int) -> None:
+        word = owner.recv(1)
         if word == b"L":
             os._exit(0)
         if word == b"K":
             self._is_kept = True
-            return
-        self._owner.close()
+        else:
+            self._owner_went(pidfd)
+
+    def _owner_went(self, pidfd: int) -> None:
         self._owner = None
         if not self._is_kept:
             _kill(pidfd)
@@ -199,6 +205,14 @@ class _Keeper:
         if self._owner is not None:
             with suppress(OSError):
                 socket.send_fds(self._owner, [_NUMBER.pack(value)], [] if pidfd < 0 else [pidfd])
+
+
+def _held(pid: int) -> int:
+    """The process descriptor of *pid*, out of the way of those that have their places."""
+    pidfd = os.pidfd_open(pid)
+    held = fcntl.fcntl(pidfd, fcntl.F_DUPFD_CLOEXEC, FIRST_FREE)
+    os.close(pidfd)
+    return held
 
 
 def _kill(pidfd: int) -> None:

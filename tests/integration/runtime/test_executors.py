@@ -212,7 +212,7 @@ def test_descriptors_of_the_caller_do_not_collide(busybox: Image, executor: Exec
 
 
 OWNER = """
-import sys, time
+import os, sys, time
 from runtime.container.container import Options, container
 from runtime.container.launch.process import Executor
 from runtime.image import Store
@@ -221,6 +221,9 @@ options = Options(executor=Executor(sys.argv[1]))
 user = "echo 'n:x:7:7::/:/bin/sh' > /etc/passwd"
 script = f"{user}; exec su n -c 'id -u; exec sleep 1000 # left-over'"
 with container(image, ("sh", "-c", script), options, stdio=(0, 1, 2)) as running:
+    if os.fork() == 0:  # and has our end of the executor's socket
+        os.read(0, 1)
+        os._exit(0)
     print(running.pid, running.process.executor, flush=True)
     time.sleep(1000)
 """
@@ -230,8 +233,9 @@ with container(image, ("sh", "-c", script), options, stdio=(0, 1, 2)) as running
 def owner(executor: Executor) -> Iterator[tuple[subprocess.Popen[str], int, int]]:
     """A process with a container that has shed the signal it should die by; both pidfds."""
     with subprocess.Popen(
-        [sys.executable, "-c", OWNER, executor.value], cwd=ROOT, text=True, stdout=subprocess.PIPE
-    ) as process:
+        [sys.executable, "-c", OWNER, executor.value],
+        cwd=ROOT, text=True, stdin=subprocess.PIPE, stdout=subprocess.PIPE,
+    ) as process:  # fmt: skip
         assert process.stdout is not None
         said = process.stdout.readline().split() + process.stdout.readline().split()
         pids = next(said[i : i + 2] for i in range(2) if said[i] != "7" and said[i + 1] != "7")
@@ -250,7 +254,9 @@ def has_ended(pidfd: int, within_s: float) -> bool:
 
 
 @both
-def test_a_workload_that_changed_its_user_dies_with_a_killed_owner(executor: Executor) -> None:
+def test_a_workload_of_another_user_dies_with_an_owner_whose_fork_lives_on(
+    executor: Executor,
+) -> None:
     with owner(executor) as (process, init, keeper):
         assert not has_ended(init, 0)
         process.kill()
