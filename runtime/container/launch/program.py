@@ -14,6 +14,7 @@ from dataclasses import dataclass
 from runtime import syscalls
 from runtime.container.steps import Plan, Slot, Step
 from runtime.container.syscall_table import numbers
+from runtime.errors import SpecError
 
 STATUS, INIT, GATE, PROGRAM, OWNER, DIRECTORY, FIRST_FREE = range(3, 10)
 """Descriptors of an executor beside the workload's own 0, 1 and 2: the pipe on which is told how
@@ -198,11 +199,20 @@ class _Making:
             elif argument is not None:
                 values[position] = self._pointer(argument)
                 self._pointers.append(len(self._records) + 8 + 8 * position)
-        slot = _NO_SLOT if opens is None else self._slots.setdefault(opens, len(self._slots))
+        slot = _NO_SLOT if opens is None else self._slot(opens)
         allowed = (*step.allow, *(0,) * (_MOST_ALLOWED - len(step.allow)))
         self._records += _RECORD.pack(
             self._numbers[name], index, *values, *slots, slot, skip, *allowed, 0, 0
         )
+
+    def _slot(self, name: str) -> int:
+        """The place of the descriptor *name*, a new one if it has none yet."""
+        slot = self._slots.setdefault(name, len(self._slots))
+        if slot == _NO_SLOT:
+            raise SpecError(
+                f"more than {_NO_SLOT} mounts and files to hold open", remedy="bind fewer places"
+            )
+        return slot
 
     def _pointer(self, argument: _Pointed) -> int:
         """Where in the data *argument* is, which is written if it is not there yet."""
@@ -260,6 +270,17 @@ def _mount(source: str, target: str, fstype: str, flags: int, data: str) -> _Cal
     return "mount", (*texts, flags, _text_or_null(data))
 
 
+def _mount_setattr(tree: Slot, attributes: int) -> _Call:
+    raw = struct.pack("=QQQQ", attributes, 0, 0, 0)
+    flags = syscalls.AT_EMPTY_PATH | syscalls.AT_RECURSIVE
+    return "mount_setattr", (tree, b"\0", flags, raw, len(raw))
+
+
+def _move_mount(tree: Slot, place: Slot) -> _Call:
+    flags = syscalls.MOVE_MOUNT_F_EMPTY_PATH | syscalls.MOVE_MOUNT_T_EMPTY_PATH
+    return "move_mount", (tree, b"\0", place, b"\0", flags)
+
+
 def _openat2(directory: int, path: str, flags: int, resolve: int) -> _Call:
     how = struct.pack("=QQQ", flags, 0, resolve)
     return "openat2", (directory, _text(path), how, len(how))
@@ -304,6 +325,9 @@ _CALLS: Mapping[str, Callable[..., _Call]] = {
     "mkdir": lambda path, mode: ("mkdirat", (_CWD, _text(path), mode)),
     "mknod": lambda path, mode, device: ("mknodat", (_CWD, _text(path), mode, device)),
     "mount": _mount,
+    "mount_setattr": _mount_setattr,
+    "move_mount": _move_mount,
+    "open_tree": _same("open_tree", (1,)),
     "openat2": _openat2,
     "pivot_root": _same("pivot_root", (0, 1)),
     "prctl": _same("prctl"),

@@ -5,6 +5,7 @@ import pytest
 from runtime.container.launch import interpreter, program
 from runtime.container.launch.program import assemble, read_report
 from runtime.container.steps import Plan, Slot, Step
+from runtime.errors import SpecError
 
 
 def made(*steps: Step, join: tuple[Step, ...] = ()) -> program.Program:
@@ -65,3 +66,10 @@ def test_only_what_was_told_is_reported() -> None:
     struct.pack_into("=Q", told, made_of.phases_at["init"], 77)
     report = read_report(made_of, bytes(told))
     assert (report.failure, report.marks_ns) == ((program.INSIDE, 1, 13), {"init": 77})
+
+
+def test_more_descriptors_than_there_are_places_are_refused() -> None:
+    opening = [Step("memfd_create", ("x", 1), "a", opens=f"s{number}") for number in range(256)]
+    assert len(records(made(*opening[:255]))) == 255
+    with pytest.raises(SpecError, match="255"):
+        made(*opening)
