@@ -102,10 +102,15 @@ def plan_groups(groups: tuple[Group, ...], limits: Limits) -> Iterator[Step]:
 
 
 def plan_joining(groups: tuple[Group, ...]) -> Iterator[Step]:
-    """Steps by which the calling process enters the groups."""
+    """Steps by which the calling process, which must have a single thread, enters the groups.
+
+    On v1 it does so as a thread: for one thread that moves itself the kernel need not stop every
+    fork and exit of the machine, which takes a grace period of RCU, milliseconds where it is busy.
+    """
     for group in groups:
         names = ",".join(group.hierarchy.controllers)
-        yield Step("write", (f"{group.path}/cgroup.procs", "0"), f"be counted by {names}")
+        file = "tasks" if group.hierarchy.version == 1 else "cgroup.procs"
+        yield Step("write", (f"{group.path}/{file}", "0"), f"be counted by {names}")
 
 
 def plan_removal(groups: tuple[Group, ...]) -> Iterator[Step]:
