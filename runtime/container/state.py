@@ -43,15 +43,17 @@ def new_directory(name: str) -> Path:
     return directory
 
 
-def record_owner(directory: Path, groups: Sequence[Path], *, image: str | None = None) -> None:
+def record_owner(
+    directory: Path, groups: Sequence[Path], *, image: str | None = None, pid: int | None = None
+) -> None:
     """Write who owns *directory*, before anything that a crash could leave behind is made.
 
-    *image* is the digest of the image whose unpacked tree the instance stands on.
+    *image* is the digest of the image whose unpacked tree the instance stands on. *pid* is the
+    owner's if it is not this process: the executor's, where it is to stay when we go.
     """
-    pid = os.getpid()
     record = {
-        "pid": pid,
-        "started_ticks": _our_ticks(pid),
+        "pid": os.getpid() if pid is None else pid,
+        "started_ticks": _our_ticks(os.getpid()) if pid is None else started_ticks(pid),
         "cgroups": [str(group) for group in groups],
         "image": image,
     }

@@ -297,6 +297,7 @@ process = start(
     decided, stdin=0, stdout=1, stderr=2, executor=Executor(sys.argv[1]), directory=held,
     gate=os.open(directory / "gate", os.O_RDWR | os.O_CLOEXEC),
 )
+state.record_owner(directory, [Path(s.args[0]) for s in decided.undo], pid=process.executor)
 process.keep()
 print("made", flush=True)
 """
@@ -320,6 +321,7 @@ def test_it_waits_to_be_started_and_its_end_is_known_when_its_maker_has_gone(
         assert made.stdout is not None
         assert made.stdout.readline() == b"made\n"
         assert made.wait(LIMIT_S) == 0
+        assert directory.name not in state.sweep()
         assert state.read_end(directory) is None
         assert not select.select([made.stdout], [], [], 0)[0]  # nothing has run
         state.open_gate(directory)
@@ -334,6 +336,37 @@ def test_it_waits_to_be_started_and_its_end_is_known_when_its_maker_has_gone(
         made.stdout.close()
     finally:
         state.remove_instance(directory)
+
+
+LEAVER = """
+import os, sys
+from runtime import syscalls
+from runtime.container.container import Options, process_spec
+from runtime.container.launch.process import Executor, start
+from runtime.container.plan import plan_orphan, plan_plain
+from runtime.image import Store, unpacked
+syscalls.prctl(syscalls.PR_SET_CHILD_SUBREAPER, 1)
+image = Store().resolve("busybox")
+tree = unpacked(Store(), image, purpose="host").path
+spec = process_spec(image, ("/bin/sh", "-c", "read -r x; exit 7"), Options(), tree)
+read, write = os.pipe()
+process = start(
+    plan_orphan(plan_plain(spec, str(tree), os.uname().machine)),
+    stdin=read, stdout=1, stderr=2, executor=Executor(sys.argv[1]),
+)
+process.leave()
+assert os.waitpid(-1, os.WNOHANG) == (0, 0)  # it lives, and the executor has gone
+os.write(write, b"go")
+os.close(write)
+assert os.waitpid(process.pid, 0)[1] == 7 << 8
+"""
+
+
+@both
+@pytest.mark.usefixtures("busybox")
+def test_an_orphan_is_left_to_whoever_adopts_orphans(executor: Executor) -> None:
+    argv = [sys.executable, "-c", LEAVER, executor.value]
+    subprocess.run(argv, cwd=ROOT, check=True, timeout=LIMIT_S)
 
 
 def test_without_a_compiler_python_serves_and_doctor_says_so(
