@@ -1,5 +1,6 @@
 """What users of the runtime hold: a container, from its image to its end."""
 
+import os
 import secrets
 import time
 from collections.abc import Iterator, Mapping, Sequence
@@ -216,14 +217,13 @@ def _spec(
     image: Image, argv: Sequence[str], options: Options, lower: tuple[Path, ...], *, name: str
 ) -> ContainerSpec:
     """The container on *lower*, or on one tree where mount(2) has no room for all of them."""
-    process = process_spec(image, argv, options, lower)
-    spec = container_spec(process, options, lower=lower, name=name)
-    if len(overlay_options(spec)) <= MAX_OPTIONS_BYTES:
-        return spec
-    from runtime.image import unpacked  # noqa: PLC0415 - few images have so many layers
+    told = overlay_options(tuple(map(str, lower)), str(instances_dir() / name))
+    if len(os.fsencode(told)) > MAX_OPTIONS_BYTES:
+        from runtime.image import unpacked  # noqa: PLC0415 - few images have so many layers
 
-    tree = unpacked(Store(), image, purpose=PURPOSE).path
-    return container_spec(process, options, lower=(tree,), name=name)
+        lower = (unpacked(Store(), image, purpose=PURPOSE).path,)
+    process = process_spec(image, argv, options, lower)
+    return container_spec(process, options, lower=lower, name=name)
 
 
 @contextmanager

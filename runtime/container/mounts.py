@@ -49,13 +49,14 @@ _READ_ONLY = ("/proc/bus", "/proc/fs", "/proc/irq", "/proc/sys", "/proc/sysrq-tr
 def plan_root(spec: ContainerSpec) -> Iterator[Step]:
     """Steps after which ``/`` is the image under a writable layer, and nothing else is left."""
     root = f"{spec.directory}/root"
+    told = overlay_options(spec.lower, spec.directory)
     private = syscalls.MS_REC | syscalls.MS_PRIVATE
     yield Step("mount", ("", "/", "", private, ""), "nothing we mount shows outside")
     if base := _common(spec.lower):
         yield Step("chdir", (base,), "many layers are named from here: mount(2) has little room")
     yield Step(
         "mount",
-        ("overlay", root, "overlay", syscalls.MS_NODEV, overlay_options(spec)),
+        ("overlay", root, "overlay", syscalls.MS_NODEV, told),
         "the image below, what this instance writes above; device files of the image are dead",
     )
     yield Step("chdir", (root,), "pivot_root wants to be told where it stands")
@@ -66,15 +67,15 @@ def plan_root(spec: ContainerSpec) -> Iterator[Step]:
     yield Step("chdir", ("/",), "stand in the new root")
 
 
-def overlay_options(spec: ContainerSpec) -> str:
+def overlay_options(lower: tuple[str, ...], directory: str) -> str:
     """What overlayfs is told; more than MAX_OPTIONS_BYTES do not arrive (mount(2): one page).
 
     Redirects and metadata-only copies are off, so that the upper directory holds whole files.
     """
-    base = _common(spec.lower)
-    lower = ":".join(os.path.relpath(path, base) if base else path for path in spec.lower)
-    own = f"upperdir={spec.directory}/upper,workdir={spec.directory}/work"
-    return f"lowerdir={lower},{own},redirect_dir=off,metacopy=off,volatile"
+    base = _common(lower)
+    names = ":".join(os.path.relpath(path, base) if base else path for path in lower)
+    own = f"upperdir={directory}/upper,workdir={directory}/work"
+    return f"lowerdir={names},{own},redirect_dir=off,metacopy=off,volatile"
 
 
 def _common(lower: tuple[str, ...]) -> str:

@@ -203,9 +203,11 @@ class OverlayTree(Tree):
             own: int | None = self._levels[0].descriptor
             lower = () if is_opaque(self._levels[0].descriptor) else self._lower
             for name in parts:
-                own, hides = self._descend(own, name, opened)
-                lower = () if hides else _found(lower, name)
-                opened.callback(stack.close, lower)
+                with ExitStack() as above:
+                    above.push(opened.pop_all())  # with many layers only one level at a time
+                    own, hides = self._descend(own, name, opened)
+                    lower = () if hides else _found(lower, name)
+                    opened.callback(stack.close, lower)
                 if lower and not stat.S_ISDIR((status := os.fstat(lower[0])).st_mode):
                     if own is None or strict:
                         self._need_disorder()  # a later deletion may take it out of the way

@@ -5,6 +5,7 @@ import hashlib
 import io
 import json
 import os
+import resource
 import subprocess
 import sys
 import tarfile
@@ -84,6 +85,18 @@ def test_as_many_layers_as_images_have_and_more(
     assert int(number) == count - 2
     lower = mount.split("lowerdir=")[1].split(",")[0]
     assert len(lower.split(":")) == mounts
+
+
+def test_deep_paths_need_no_more_descriptors_than_others(busybox: Image, run: Run) -> None:
+    deep = "/".join("abcde")
+    changes = (((f"{deep}/{n}", b""), (f"{deep}/.wh.{n - 1}", b"")) for n in range(1, 128))
+    grown(busybox, "deep", *(layer(*change) for change in changes))
+    usual = resource.getrlimit(resource.RLIMIT_NOFILE)
+    resource.setrlimit(resource.RLIMIT_NOFILE, (700, usual[1]))  # usual is 1024
+    try:
+        assert run("deep", f"ls {deep}") == "127\n"
+    finally:
+        resource.setrlimit(resource.RLIMIT_NOFILE, usual)
 
 
 def test_who_uses_layers_keeps_them(busybox: Image) -> None:
