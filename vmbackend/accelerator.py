@@ -15,13 +15,13 @@ from hashlib import sha256
 from pathlib import Path
 from typing import Literal
 
+from vmbackend.account import KVM_DEVICE, NAME, emulator_account
 from vmbackend.cache import publish_bytes, vm_cache
 from vmbackend.errors import MachineUnavailable
 from vmbackend.probe_rom import EXIT_STATUS, Climb, read_climb, rom
 from vmbackend.spec import AcceleratorChoice
 
 EMULATOR = "qemu-system-x86_64"
-KVM_DEVICE = Path("/dev/kvm")
 DEADLINE_S = 3.0
 SLOWEST_RATIO = 2.0
 """Healthy KVM runs the loop several times faster than TCG; the margin is for a busy computer."""
@@ -104,6 +104,10 @@ def _obstacle() -> Accelerator | None:
     if not os.access(KVM_DEVICE, os.R_OK | os.W_OK):
         remedy = f"join the group {_group_of(KVM_DEVICE)}"
         sentence = f"no permission for {KVM_DEVICE} ({remedy}): emulated (TCG)"
+        return Accelerator(name="tcg", sentence=sentence)
+    account = emulator_account()
+    if account is not None and not account.may(KVM_DEVICE.stat(), os.R_OK | os.W_OK):
+        sentence = f"{KVM_DEVICE} is closed to {NAME}, which QEMU runs as: emulated (TCG)"
         return Accelerator(name="tcg", sentence=sentence)
     return None
 

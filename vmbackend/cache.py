@@ -16,8 +16,11 @@ from runtime.image import cache_dir
 
 
 def vm_cache(*parts: str) -> Path:
-    """The path of an artefact; its parent directory exists."""
-    path = cache_dir("vm").joinpath(*parts)
+    """The path of an artefact, without links: QEMU's account must be able to walk it.
+
+    Its parent directory exists.
+    """
+    path = cache_dir("vm").resolve().joinpath(*parts)
     path.parent.mkdir(parents=True, exist_ok=True)
     return path
 

@@ -18,6 +18,7 @@ from functools import partial
 from pathlib import Path
 
 from runtime.image import Identity, Image, Store, lookup, unpack
+from vmbackend.account import give_to_emulator, open_to_emulator
 from vmbackend.cache import made_once, vm_cache
 from vmbackend.errors import MachineError, MachineUnavailable
 from vmbackend.qcow2 import overlay
@@ -48,6 +49,7 @@ def disk(store: Store, image: Image) -> tuple[Disk, bool]:
     """The disk of *image*, and whether it had to be made now. Raises ImageError, MachineError."""
     directory = vm_cache("disks", image.digest.removeprefix("sha256:")[:32])
     made_now = made_once(directory, partial(_make, store, image))
+    open_to_emulator(directory, 0o710)
     return _load(directory), made_now
 
 
@@ -56,6 +58,7 @@ def instance_overlay(base: Disk, path: Path) -> Iterator[Path]:
     """A copy-on-write disk over *base* at *path*, removed at the end with all that was written."""
     try:
         _write_sparse(path, overlay(str(base.path), base.virtual_bytes))
+        give_to_emulator(path)
         yield path
     finally:
         path.unlink(missing_ok=True)
@@ -152,7 +155,8 @@ def _accounts(tree: Path, name: str) -> str:
 
 def _write_sparse(path: Path, content: bytes) -> None:
     """Leaves holes where blocks are zero, as qemu-img does; synced never: it is thrown away."""
-    with path.open("xb") as file:
+    flags = os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC
+    with os.fdopen(os.open(path, flags, 0o600), "wb") as file:
         for at in range(0, len(content), _BLOCK):
             block = content[at : at + _BLOCK]
             if block.strip(b"\0"):

@@ -9,9 +9,7 @@ watchdog does (``watchdog.c``).
 """
 
 import atexit
-import grp
 import os
-import pwd
 import secrets
 import shutil
 import signal
@@ -24,6 +22,7 @@ from types import ModuleType
 from typing import Any
 
 from vmbackend.accelerator import emulator_path
+from vmbackend.account import check_passable, emulator_account, open_to_emulator
 from vmbackend.cache import vm_cache
 from vmbackend.compiler import WATCHDOG, compiled
 from vmbackend.errors import EngineError, MachineUnavailable
@@ -37,12 +36,9 @@ cgroup_controllers = []
 namespaces = []
 dynamic_ownership = 0
 remember_owner = 0
+seccomp_sandbox = 1
 """
-_AS_ROOT = """\
-user = "+0"
-group = "+0"
-"""
-_ACCOUNT = "libvirt-qemu"
+_PASSABLE = 0o710
 _REAP_INTERVAL_S = 0.02
 
 
@@ -66,7 +62,6 @@ def missing() -> MachineUnavailable | None:
     try:
         _libvirt()
         emulator_path()
-        _check_account()
         hypervisor()
     except MachineUnavailable as reason:
         return reason
@@ -120,7 +115,7 @@ def _close_as(owner: int, opened: Hypervisor) -> None:
 
 def _open() -> Hypervisor:
     libvirt = _libvirt()
-    _check_account()
+    emulator_account()  # as root there must be one
     with ExitStack() as undo:
         root = Path(_short_directory(), f"isoscope-{secrets.token_hex(4)}")
         instances = undo.enter_context(owned(root))
@@ -128,6 +123,8 @@ def _open() -> Hypervisor:
         for directory in (instances, root):
             directory.mkdir(mode=0o700)
             undo.callback(shutil.rmtree, directory, ignore_errors=True)
+            open_to_emulator(directory, _PASSABLE)
+        check_passable(instances)
         _furnish(root)
         set_child_subreaper()
         undo.enter_context(_event_loop(libvirt))
@@ -147,20 +144,6 @@ def _connect(libvirt: ModuleType, root: Path) -> Any:
         raise MachineUnavailable(
             f"libvirt's embedded QEMU driver does not open: {_one_line(error)}",
             remedy="apt-get install libvirt-daemon-driver-qemu",
-        ) from None
-
-
-def _check_account() -> None:
-    """As root libvirt looks its default account up, though ours is configured, and needs it."""
-    if os.geteuid() != 0:
-        return
-    try:
-        pwd.getpwnam(_ACCOUNT)
-        grp.getgrnam(_ACCOUNT)
-    except KeyError:
-        raise MachineUnavailable(
-            f"libvirt's account {_ACCOUNT} is missing",
-            remedy=f"useradd --system --user-group --no-create-home {_ACCOUNT}",
         ) from None
 
 
@@ -202,13 +185,15 @@ def _short_directory() -> str:
 
 
 def _furnish(root: Path) -> None:
-    configuration = _CONFIGURATION + (_AS_ROOT if os.geteuid() == 0 else "")
+    account = emulator_account()
+    own = "" if account is None else f'user = "+{account.uid}"\ngroup = "+{account.started_as}"\n'
     (root / "etc").mkdir()
-    (root / "etc" / "qemu.conf").write_text(configuration)
+    (root / "etc" / "qemu.conf").write_text(_CONFIGURATION + own)
     capabilities = vm_cache("libvirt")
     capabilities.mkdir(exist_ok=True)
     (root / "cache").symlink_to(capabilities)
-    (root / "s").mkdir()
+    (root / "s").mkdir(mode=0o700)
+    open_to_emulator(root / "s", _PASSABLE)
 
 
 @contextmanager
@@ -274,10 +259,15 @@ def _reaping() -> Iterator[None]:
 
 def _reap_until(done: threading.Event) -> None:
     while not done.wait(_REAP_INTERVAL_S):
-        for pid in _children():
-            if _is_dead_orphan(pid):
-                with suppress(ChildProcessError):
-                    os.waitpid(pid, os.WNOHANG)
+        _reap()
+    _reap()  # those that died since
+
+
+def _reap() -> None:
+    for pid in _children():
+        if _is_dead_orphan(pid):
+            with suppress(ChildProcessError):
+                os.waitpid(pid, os.WNOHANG)
 
 
 def _children() -> Iterator[int]:

@@ -18,6 +18,7 @@ from contextlib import suppress
 from pathlib import Path
 from typing import Self
 
+from vmbackend.account import give_to_emulator
 from vmbackend.channel import (
     Decoder,
     Frame,
@@ -149,6 +150,8 @@ class Link:
         listener = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
         self._selector.register(listener, selectors.EVENT_READ, accept)
         listener.bind(str(path))
+        give_to_emulator(path)
+        path.chmod(0o600)
         listener.listen(1)
 
     def _accepted(

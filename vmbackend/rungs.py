@@ -17,12 +17,12 @@ from pathlib import Path
 
 from runtime.image import ImageError
 from vmbackend.accelerator import (
-    KVM_DEVICE,
     SLOWEST_RATIO,
     Accelerator,
     accelerator,
     emulator_path,
 )
+from vmbackend.account import KVM_DEVICE
 from vmbackend.compiler import WATCHDOG, compiled, missing_compiler
 from vmbackend.disk import administrators_path
 from vmbackend.errors import MachineError, MachineUnavailable

@@ -9,6 +9,7 @@ from dataclasses import replace
 from pathlib import Path
 
 from vmbackend.accelerator import Accelerator, accelerator, emulator_path
+from vmbackend.account import check_readable
 from vmbackend.disk import instance_overlay
 from vmbackend.domain import Domain, domain_xml
 from vmbackend.errors import EngineError
@@ -60,6 +61,7 @@ def vmm(spec: MachineSpec, parts: Parts, *, start_ns: int) -> Iterator[Vmm]:
     """
     chosen = accelerator(spec.accelerator)
     engine = hypervisor()
+    check_readable(parts.kernel.image, parts.initramfs, parts.disk.path)
     name = f"isoscope-{os.getpid()}-{secrets.token_hex(4)}"
     domain = domain_of(spec, parts, chosen, name=name, directory=engine.root / "s")
     domain = replace(domain, overlay=engine.instances / f"{name}.qcow2")

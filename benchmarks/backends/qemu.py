@@ -1,7 +1,7 @@
 """QEMU by hand: the machine of ``vm`` without libvirt, so that libvirt's share can be seen.
 
-Same kernel, initramfs, disk, accelerator and guest agent; QEMU is our own child and is told
-everything on its command line.
+Same kernel, initramfs, disk, accelerator, account, sandbox and guest agent; QEMU is our own child
+and is told everything on its command line.
 """
 
 import os
@@ -30,6 +30,7 @@ from benchmarks.peers.instance import Timeline, home, refuse_more
 from benchmarks.peers.probing import PATH, found, path_of
 from benchmarks.peers.program import PeerFailed
 from vmbackend.accelerator import accelerator, emulator_path
+from vmbackend.account import check_readable, emulator_account, open_to_emulator
 from vmbackend.command import Command
 from vmbackend.compiler import missing_compiler
 from vmbackend.disk import allocated_bytes, instance_overlay
@@ -112,13 +113,13 @@ class QemuBackend:
             asked = _machine_spec(spec)
             parts = parts_of(spec.image)
             directory = undo.enter_context(home(self._within))
-            domain = undo.enter_context(_domain(asked, parts, directory))
+            domain, held = undo.enter_context(_domain(asked, parts, directory))
             link = undo.enter_context(Link(domain.console_socket, domain.port_socket))
             overlay = undo.enter_context(instance_overlay(parts.disk, domain.overlay))
             life.mark("prepared")
             instance = QemuInstance(life=life, parts=parts, spec=asked, link=link, overlay=overlay)
             undo.callback(instance.kill)
-            instance.boot(domain, directory / "qemu.log")
+            instance.boot(domain, held, directory / "qemu.log")
             yield instance
 
 
@@ -149,12 +150,12 @@ class QemuInstance:
             self._life.mark(phase, at_ns)
         return self._life.phases
 
-    def boot(self, domain: Domain, log: Path) -> None:
+    def boot(self, domain: Domain, held: int, log: Path) -> None:
         """Start QEMU and wait for its guest. Raises PeerFailed, InstanceTimeout."""
         if self._spec.argv:
             request = request_of(self._parts, self._spec, self._spec.argv)
             self._main = self._link.run(request, self._spec.stdin, None)
-        self._pid = _spawn(domain, log)
+        self._pid = _spawn(domain, held, log)
         self._life.mark("engine")
         booted = self._link.ready.wait(_BOOT_LIMIT_S)
         if self._link.failure is not None:
@@ -250,11 +251,17 @@ def _machine_spec(spec: InstanceSpec) -> MachineSpec:
 
 
 @contextmanager
-def _domain(spec: MachineSpec, parts: Parts, directory: Path) -> Iterator[Domain]:
-    """The machine's description. Paths of sockets end at 108 bytes, so they go by a descriptor."""
-    held = os.open(directory, os.O_PATH | os.O_DIRECTORY | os.O_CLOEXEC)
-    short = Path(f"/proc/{os.getpid()}/fd/{held}")
+def _domain(spec: MachineSpec, parts: Parts, directory: Path) -> Iterator[tuple[Domain, int]]:
+    """The machine's description, and a descriptor of *directory*, which QEMU is to inherit.
+
+    By it both sides name what is in there: paths of sockets end at 108 bytes, and QEMU's account
+    may not walk to the directory.
+    """
     chosen: Literal["kvm", "tcg"] = accelerator(spec.accelerator).name
+    check_readable(parts.kernel.image, parts.initramfs, parts.disk.path)
+    open_to_emulator(directory, 0o710)
+    held = os.open(directory, os.O_PATH | os.O_DIRECTORY | os.O_CLOEXEC)
+    short = Path(f"/proc/self/fd/{held}")
     try:
         yield Domain(
             name=directory.name,
@@ -265,26 +272,37 @@ def _domain(spec: MachineSpec, parts: Parts, directory: Path) -> Iterator[Domain
             kernel=parts.kernel.image,
             initramfs=parts.initramfs,
             disk=parts.disk.path,
-            overlay=directory / "overlay.qcow2",
+            overlay=short / "overlay.qcow2",
             console_socket=short / "console",
             port_socket=short / "port",
-        )
+        ), held  # fmt: skip
     finally:
         os.close(held)
 
 
-def _spawn(domain: Domain, log: Path) -> int:
+def _spawn(domain: Domain, held: int, log: Path) -> int:
     """QEMU, which dies when we die."""
     return os.posix_spawn(
         path_of("setpriv"),
-        ["setpriv", "--pdeathsig", "KILL", str(domain.emulator), *emulator_words(domain)],
+        ["setpriv", *_privileges(), str(domain.emulator), *emulator_words(domain)],
         {"PATH": PATH},
         file_actions=[
+            (os.POSIX_SPAWN_DUP2, held, held),  # onto itself: it is inherited
             (os.POSIX_SPAWN_OPEN, 0, os.devnull, os.O_RDWR, 0),
             (os.POSIX_SPAWN_DUP2, 0, 1),
             (os.POSIX_SPAWN_OPEN, 2, str(log), os.O_WRONLY | os.O_CREAT, 0o600),
         ],
     )
+
+
+def _privileges() -> tuple[str, ...]:
+    """What libvirt takes from QEMU too. The signal comes last: a change of user would undo it."""
+    account = emulator_account()
+    user = () if account is None else (
+        "--reuid", str(account.uid), "--regid", str(account.started_as),
+        "--groups", ",".join(map(str, sorted(account.groups))), "--no-new-privs",
+    )  # fmt: skip
+    return (*user, "--pdeathsig", "KILL")
 
 
 def _result(command: Command, argv: Sequence[str], phases: dict[str, int]) -> ExecResult:

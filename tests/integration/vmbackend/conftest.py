@@ -47,3 +47,14 @@ def _emulators(needle: str) -> list[int]:
         if b"qemu-system" in line.partition(b"\0")[0] and needle.encode() in line:
             found.append(int(entry.name))
     return found
+
+
+@pytest.fixture
+def status() -> Callable[[int], dict[str, str]]:
+    """The function that reads /proc/PID/status."""
+
+    def read(pid: int) -> dict[str, str]:
+        lines = Path(f"/proc/{pid}/status").read_text().splitlines()
+        return {name: value.strip() for name, _, value in (line.partition(":") for line in lines)}
+
+    return read

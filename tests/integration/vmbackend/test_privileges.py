@@ -1,0 +1,74 @@
+"""What a guest that breaks out of its emulator would find itself to be."""
+
+import os
+import signal
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+
+from benchmarks.backend import InstanceSpec
+from benchmarks.backends import opened
+from vmbackend.account import emulator_account
+from vmbackend.errors import GuestError
+from vmbackend.hypervisor import hypervisor
+from vmbackend.machine import machine
+from vmbackend.spec import MachineSpec
+
+pytestmark = pytest.mark.slow
+Status = Callable[[int], dict[str, str]]
+LIMIT_S = 60
+_FILTER = "2"
+"""SECCOMP_MODE_FILTER of proc_pid_status(5)."""
+
+
+def check_powerless(seen: dict[str, str]) -> None:
+    account = emulator_account()
+    uid = os.geteuid() if account is None else account.uid
+    assert uid != 0
+    assert seen["Uid"].split() == [str(uid)] * 4
+    assert "0" not in seen["Gid"].split() + seen["Groups"].split()
+    assert int(seen["CapEff"], 16) == int(seen["CapPrm"], 16) == 0
+    assert (seen["Seccomp"], seen["NoNewPrivs"]) == (_FILTER, "1")
+
+
+def test_qemu_is_not_root_and_is_in_its_sandbox(
+    busybox: str, status: Status, emulators: Callable[[str], list[int]]
+) -> None:
+    with machine(MachineSpec(image=busybox, argv=("id", "-u"))) as guest:
+        (pid,) = emulators(f"isoscope-{os.getpid()}-")
+        check_powerless(status(pid))
+        assert guest.wait(timeout_s=LIMIT_S).stdout == b"0\n"  # while inside it is root
+
+
+def test_so_is_the_one_without_libvirt(
+    busybox: str, status: Status, emulators: Callable[[str], list[int]]
+) -> None:
+    with opened("qemu") as backend, backend.launch(InstanceSpec(image=busybox)) as guest:
+        (pid,) = (p for p in emulators("-sandbox") if status(p)["PPid"] == str(os.getpid()))
+        check_powerless(status(pid))
+        assert guest.run(["id", "-u"], timeout_s=LIMIT_S).stdout == b"0\n"
+
+
+def test_only_the_account_can_open_what_an_instance_owns(busybox: str) -> None:
+    account = emulator_account()
+    with machine(MachineSpec(image=busybox)):
+        engine = hypervisor()
+        for folder in (engine.instances, engine.root / "s"):
+            assert folder.stat().st_mode & 0o007 == 0
+            for path in folder.iterdir():
+                owner = os.geteuid() if account is None else account.uid
+                assert (path.stat().st_uid, path.stat().st_mode & 0o077) == (owner, 0)
+
+
+def test_a_qemu_that_was_killed_leaves_no_zombie(
+    busybox: str, status: Status, emulators: Callable[[str], list[int]]
+) -> None:
+    with machine(MachineSpec(image=busybox)) as guest:
+        (pid,) = emulators(f"isoscope-{os.getpid()}-")
+        os.kill(pid, signal.SIGKILL)
+        with pytest.raises(GuestError):
+            guest.run(["true"], timeout_s=LIMIT_S)
+    for task in Path("/proc/self/task").iterdir():
+        for child in (task / "children").read_text().split():
+            assert status(int(child))["Name"] != "qemu-system-x86"
