@@ -9,6 +9,7 @@ import threading
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager, suppress
 from types import FrameType
+from typing import get_args
 
 from runtime import commandline
 from runtime.commandline import Parser
@@ -17,8 +18,9 @@ from runtime.image import ImageError, Store, find_image
 from vmbackend.accelerator import accelerator
 from vmbackend.channel import Kind
 from vmbackend.command import Completed
-from vmbackend.errors import MachineError
+from vmbackend.errors import MachineError, MachineSpecError
 from vmbackend.machine import Machine, explain, machine
+from vmbackend.network import NetworkChoice, Port, parse_port
 from vmbackend.remains import sweep
 from vmbackend.spec import MIB, MachineSpec
 
@@ -84,6 +86,8 @@ def _spec(options: argparse.Namespace) -> MachineSpec:
         cpus=options.cpus,
         memory_bytes=options.memory,
         accelerator=options.accel,
+        network=options.network,
+        ports=tuple(options.ports),
     )
 
 
@@ -95,12 +99,31 @@ def run_parser() -> Parser:
         cpus=commandline.whole,
         without={"--pids-limit": "a machine has a kernel of its own, which nothing counts for"},
     )
+    _attach(parser.add_argument_group("network; without these two there is none"))
     parser.set_defaults(memory=256 * MIB, cpus=1)
     add = parser.add_argument_group("machine; 256m and 1 processor if not given").add_argument
     add("--accel", choices=("auto", "kvm", "tcg"), default="auto", help="KVM, or emulated (TCG)")
     add("-i", "--interactive", action="store_true", help="pass standard input from a terminal too")
     add("--quiet", action="store_true", help="no note about the accelerator")
     return parser
+
+
+def _attach(group: argparse._ArgumentGroup) -> None:
+    group.add_argument(
+        "--network", choices=get_args(NetworkChoice), default="none",
+        help="user: out through QEMU, and to what listens on this computer's loopback, 10.0.2.2",
+    )  # fmt: skip
+    group.add_argument(
+        "-p", "--publish", action="append", dest="ports", default=[], type=_port,
+        metavar="HOST:GUEST[/udp]", help="lead a port of 127.0.0.1 into the machine",
+    )  # fmt: skip
+
+
+def _port(text: str) -> Port:
+    try:
+        return parse_port(text)
+    except MachineSpecError as error:
+        raise argparse.ArgumentTypeError(str(error)) from error
 
 
 def _write_out(kind: Kind, data: bytes) -> None:

@@ -26,7 +26,10 @@ class Entry:
 
 def initramfs(agent: Path, modules: Sequence[Path]) -> Path:
     """The archive for these files, from the cache if it was made before."""
-    contents = guest_entries(agent.read_bytes(), [(m.name, m.read_bytes()) for m in modules])
+    loaded = [
+        (_numbered(index, module), module.read_bytes()) for index, module in enumerate(modules)
+    ]
+    contents = guest_entries(agent.read_bytes(), loaded)
     archive = cpio(contents)
     target = vm_cache("initramfs", f"{hashlib.sha256(archive).hexdigest()[:32]}.cpio")
     made_once(target, partial(_write, archive))
@@ -64,6 +67,11 @@ def _member(inode: int, entry: Entry) -> bytes:
     )  # fmt: skip
     header = b"070701" + b"".join(b"%08X" % field for field in fields)
     return _padded(header + name) + _padded(entry.content)
+
+
+def _numbered(index: int, module: Path) -> str:
+    """The guest loads modules in the order of their names."""
+    return f"{index:02d}-{module.name.partition('-')[2] or module.name}"
 
 
 def _padded(content: bytes) -> bytes:

@@ -8,7 +8,7 @@ extracted), the modules the guest needs, and the build configuration, for the re
 import re
 import shutil
 import subprocess
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
@@ -19,6 +19,10 @@ from vmbackend.pvh import NotExtractable, extract
 
 META_PACKAGE = "linux-image-cloud-amd64"
 WANTED_MODULES = ("virtio_pci", "virtio_blk", "virtio_console")
+"""What every guest loads."""
+
+FURTHER_MODULES = ("virtio_net", "virtiofs", "overlay", "autofs4")
+"""What a guest may load besides, kept beside them."""
 
 _REMEDY = "it needs apt on Debian, with package lists (apt-get update) and a reachable mirror"
 _PACKAGE = re.compile(r"linux-image-(?P<version>\d[A-Za-z0-9.+~-]*-cloud-amd64)")
@@ -54,6 +58,22 @@ def cached_kernel() -> Kernel | None:
     """The newest kernel in the cache, or None."""
     directories = list(vm_cache("kernel").glob("[0-9]*"))
     return _load(max(directories, key=_numbers)) if directories else None
+
+
+def further_modules(of: Kernel, wanted: Sequence[str]) -> tuple[Path, ...]:
+    """Those of FURTHER_MODULES that are *wanted*, with what they need, in the order of loading.
+
+    A kernel that was cached without them is given them from its package. Raises
+    MachineUnavailable if that cannot be had.
+    """
+    if not wanted:
+        return ()
+    directory = of.image.parent / "further"
+    made_once(directory, partial(_make_further, f"linux-image-{of.release}"))
+    contents = {path.stem: path.read_bytes() for path in directory.glob("*.ko")}
+    loaded = {path.stem.partition("-")[2] for path in of.modules}
+    order = [name for name in load_order(contents, wanted) if name not in loaded]
+    return tuple(directory / f"{name}.ko" for name in order)
 
 
 def downloadable() -> bool:
@@ -105,6 +125,7 @@ def _make(package: str, directory: Path) -> None:
     directory.mkdir()
     _keep_kernel((tree / f"boot/vmlinuz-{release}").read_bytes(), directory)
     _keep_modules(tree / "lib/modules" / release, directory)
+    _keep_further(tree / "lib/modules" / release, directory / "further")
     shutil.copyfile(tree / f"boot/config-{release}", directory / "config")
 
 
@@ -133,6 +154,29 @@ def _keep_modules(source: Path, directory: Path) -> None:
     (directory / "modules").mkdir()
     for index, name in enumerate(load_order(contents, WANTED_MODULES)):
         (directory / "modules" / f"{index:02d}-{name}.ko").write_bytes(contents[name])
+
+
+def _make_further(package: str, directory: Path) -> None:
+    tree = _unpacked_package(package, directory.parent)
+    _keep_further(tree / "lib/modules" / _version(package), directory)
+
+
+def _keep_further(source: Path, directory: Path) -> None:
+    files = {path.stem.replace("-", "_"): path for path in source.rglob("*.ko")}
+    contents: dict[str, bytes] = {}
+    for wanted in FURTHER_MODULES:
+        _read_with_needs(wanted, files, contents)
+    directory.mkdir()
+    for name, content in contents.items():
+        (directory / f"{name}.ko").write_bytes(content)
+
+
+def _read_with_needs(name: str, files: Mapping[str, Path], contents: dict[str, bytes]) -> None:
+    """Read the module *name* and all it depends on into *contents*, if they are modules."""
+    if name in files and name not in contents:
+        contents[name] = files[name].read_bytes()
+        for needed in dependencies(contents[name]):
+            _read_with_needs(needed, files, contents)
 
 
 def _load(directory: Path) -> Kernel:

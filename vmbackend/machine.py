@@ -204,7 +204,7 @@ def machine(
     MachineUnavailable for this computer, EngineError, GuestError or BootTimeout for the boot.
     """
     start_ns = time.monotonic_ns()
-    parts = parts_of(spec.image)
+    parts = parts_of(spec)
     with vmm(spec, parts, start_ns=start_ns) as engine:
         guest = Machine(spec=spec, parts=parts, engine=engine)
         guest._start_main(feeding=feeding, sink=sink)  # noqa: SLF001 - its other half
@@ -233,6 +233,8 @@ def explain(spec: MachineSpec) -> str:
         overlay=own / "OVERLAY",
         console_socket=own / "CONSOLE",
         port_socket=own / "PORT",
+        network=spec.network,
+        ports=spec.ports,
     )
     return domain_xml(domain)
 

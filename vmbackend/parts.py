@@ -1,15 +1,17 @@
 """All that a machine is made of, found or made before its clock matters."""
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
 from runtime.image import Image, Store
+from vmbackend import network
 from vmbackend.channel import Request
 from vmbackend.compiler import AGENT, compiled
 from vmbackend.disk import Disk, disk
 from vmbackend.errors import MachineSpecError
 from vmbackend.initramfs import initramfs
-from vmbackend.kernel import Kernel, kernel
+from vmbackend.kernel import Kernel, further_modules, kernel
 from vmbackend.spec import MachineSpec, check_command
 
 
@@ -48,21 +50,23 @@ def prepare(image: str) -> Prepared:
     )
 
 
-def parts_of(image: str) -> Parts:
-    """The parts of *image*, made if they are missing. Raises ImageError, MachineError."""
-    return _parts(image)[0]
+def parts_of(spec: MachineSpec) -> Parts:
+    """The parts of *spec*'s machine, made if they are missing. Raises ImageError, MachineError."""
+    return _parts(spec.image, network.MODULES if spec.has_network else ())[0]
 
 
-def shared_parts() -> tuple[Kernel, Path]:
+def shared_parts(modules: Sequence[str] = ()) -> tuple[Kernel, Path]:
     """The kernel and the initramfs that all machines boot, made if they are missing.
 
-    Raises MachineUnavailable if the kernel or a compiler cannot be had.
+    *modules* are loaded besides those of every machine. Raises MachineUnavailable if the kernel,
+    its modules or a compiler cannot be had.
     """
     guest_kernel = kernel()
-    return guest_kernel, initramfs(compiled(AGENT), guest_kernel.modules)
+    loaded = (*guest_kernel.modules, *further_modules(guest_kernel, modules))
+    return guest_kernel, initramfs(compiled(AGENT), loaded)
 
 
-def _parts(name: str) -> tuple[Parts, bool]:
+def _parts(name: str, modules: Sequence[str] = ()) -> tuple[Parts, bool]:
     store = Store()
     image = store.resolve(name)
     if (image.config.os, image.config.architecture) != ("linux", "amd64"):
@@ -71,7 +75,7 @@ def _parts(name: str) -> tuple[Parts, bool]:
             " machines here run linux/amd64"
         )
     made, made_now = disk(store, image)
-    guest_kernel, archive = shared_parts()
+    guest_kernel, archive = shared_parts(modules)
     return Parts(image=image, disk=made, kernel=guest_kernel, initramfs=archive), made_now
 
 

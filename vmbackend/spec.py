@@ -5,6 +5,7 @@ from dataclasses import dataclass, field
 from typing import Literal, get_args
 
 from vmbackend.errors import MachineSpecError
+from vmbackend.network import NetworkChoice, Port, check_network
 
 AcceleratorChoice = Literal["auto", "kvm", "tcg"]
 
@@ -37,11 +38,19 @@ class MachineSpec:
     cpus: int = 1
     memory_bytes: int = 256 * MIB
     accelerator: AcceleratorChoice = "auto"
+    network: NetworkChoice = "none"
+    ports: tuple[Port, ...] = ()
 
     def __post_init__(self) -> None:
         """Raises MachineSpecError for what no machine can be."""
         _check_sizes(self)
         check_command(self.argv, self.env, self.cwd)
+        check_network(self.network, self.ports)
+
+    @property
+    def has_network(self) -> bool:
+        """Whether it has an interface besides its loopback."""
+        return self.network != "none" or bool(self.ports)
 
 
 def check_command(argv: tuple[str, ...], env: Mapping[str, str], cwd: str | None) -> None:

@@ -15,6 +15,7 @@ from vmbackend.domain import Domain, domain_xml
 from vmbackend.errors import EngineError
 from vmbackend.hypervisor import Hypervisor, hypervisor
 from vmbackend.link import Link
+from vmbackend.network import check_free
 from vmbackend.parts import Parts
 from vmbackend.spec import MachineSpec
 
@@ -62,6 +63,7 @@ def vmm(spec: MachineSpec, parts: Parts, *, start_ns: int) -> Iterator[Vmm]:
     chosen = accelerator(spec.accelerator)
     engine = hypervisor()
     check_readable(parts.kernel.image, parts.initramfs, parts.disk.path)
+    check_free(spec.ports)
     name = f"isoscope-{os.getpid()}-{secrets.token_hex(4)}"
     domain = domain_of(spec, parts, chosen, name=name, directory=engine.root / "s")
     domain = replace(domain, overlay=engine.instances / f"{name}.qcow2")
@@ -95,4 +97,6 @@ def domain_of(
         overlay=directory / f"{name}.qcow2",
         console_socket=directory / f"{name}.console",
         port_socket=directory / f"{name}.port",
+        network=spec.network,
+        ports=spec.ports,
     )

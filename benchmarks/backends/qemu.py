@@ -9,8 +9,6 @@ import signal
 import time
 from collections.abc import Iterator, Sequence
 from contextlib import ExitStack, contextmanager
-from dataclasses import replace
-from math import ceil
 from pathlib import Path
 from typing import Literal
 
@@ -25,8 +23,9 @@ from benchmarks.backend import (
     Unavailable,
     Usage,
 )
+from benchmarks.machines import machine_features, machine_spec
 from benchmarks.peers.emulator import emulator_words
-from benchmarks.peers.instance import Timeline, home, refuse_more
+from benchmarks.peers.instance import Timeline, home
 from benchmarks.peers.probing import PATH, found, path_of
 from benchmarks.peers.program import PeerFailed
 from vmbackend.accelerator import accelerator, emulator_path
@@ -38,6 +37,7 @@ from vmbackend.domain import Domain
 from vmbackend.errors import MachineError, MachineUnavailable
 from vmbackend.kernel import cached_kernel, downloadable
 from vmbackend.link import Link
+from vmbackend.network import check_free
 from vmbackend.parts import Parts, parts_of, prepare, request_of
 from vmbackend.spec import MachineSpec
 
@@ -61,15 +61,8 @@ class QemuBackend:
 
     @property
     def features(self) -> Features:
-        """A machine has as many processors and as much memory as it is given, by construction."""
-        chosen = accelerator()
-        return Features(
-            enforces=frozenset({"cpus", "memory"}),
-            exec=True,
-            stdin=True,
-            accelerator=chosen.name,
-            accelerator_sentence=chosen.sentence,
-        )
+        """See ``machine_features``."""
+        return machine_features(accelerator())
 
     def probe(self) -> Unavailable | None:
         """Run the accelerator's trial guest; look for what a real one is made of."""
@@ -106,12 +99,11 @@ class QemuBackend:
     @contextmanager
     def launch(self, spec: InstanceSpec) -> Iterator["QemuInstance"]:
         """Boot; leaving ends QEMU and removes its overlay."""
-        refuse_more(spec, self.features, self.name)
         life = Timeline()
         with _translated(), ExitStack() as undo:
             undo.callback(life.mark, "gone")
-            asked = _machine_spec(spec)
-            parts = parts_of(spec.image)
+            asked = machine_spec(spec)
+            parts = parts_of(asked)
             directory = undo.enter_context(home(self._within))
             domain, held = undo.enter_context(_domain(asked, parts, directory))
             link = undo.enter_context(Link(domain.console_socket, domain.port_socket))
@@ -234,22 +226,6 @@ def _translated() -> Iterator[None]:
         raise PeerFailed(error.message, remedy=error.remedy) from error
 
 
-def _machine_spec(spec: InstanceSpec) -> MachineSpec:
-    asked = MachineSpec(
-        image=spec.image,
-        argv=spec.argv,
-        env=spec.env,
-        cwd=spec.cwd,
-        user=spec.user,
-        stdin=spec.stdin,
-    )
-    if spec.cpus is not None:
-        asked = replace(asked, cpus=ceil(spec.cpus))
-    if spec.memory_bytes is not None:
-        asked = replace(asked, memory_bytes=spec.memory_bytes)
-    return asked
-
-
 @contextmanager
 def _domain(spec: MachineSpec, parts: Parts, directory: Path) -> Iterator[tuple[Domain, int]]:
     """The machine's description, and a descriptor of *directory*, which QEMU is to inherit.
@@ -259,6 +235,7 @@ def _domain(spec: MachineSpec, parts: Parts, directory: Path) -> Iterator[tuple[
     """
     chosen: Literal["kvm", "tcg"] = accelerator(spec.accelerator).name
     check_readable(parts.kernel.image, parts.initramfs, parts.disk.path)
+    check_free(spec.ports)
     open_to_emulator(directory, 0o710)
     held = os.open(directory, os.O_PATH | os.O_DIRECTORY | os.O_CLOEXEC)
     short = Path(f"/proc/self/fd/{held}")
@@ -275,6 +252,8 @@ def _domain(spec: MachineSpec, parts: Parts, directory: Path) -> Iterator[tuple[
             overlay=short / "overlay.qcow2",
             console_socket=short / "console",
             port_socket=short / "port",
+            network=spec.network,
+            ports=spec.ports,
         ), held  # fmt: skip
     finally:
         os.close(held)

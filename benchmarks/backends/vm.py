@@ -2,8 +2,6 @@
 
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
-from dataclasses import replace
-from math import ceil
 
 from benchmarks.backend import (
     ExecResult,
@@ -15,6 +13,7 @@ from benchmarks.backend import (
     Unavailable,
     Usage,
 )
+from benchmarks.machines import machine_features, machine_spec
 from runtime.errors import RuntimeFault
 from vmbackend import probe as probing
 from vmbackend.accelerator import accelerator
@@ -23,7 +22,6 @@ from vmbackend.errors import DeadlineError, MachineError
 from vmbackend.hypervisor import hypervisor
 from vmbackend.machine import Machine, machine
 from vmbackend.parts import prepare
-from vmbackend.spec import MachineSpec
 
 
 @contextmanager
@@ -41,15 +39,8 @@ class VmBackend:
 
     @property
     def features(self) -> Features:
-        """A machine has as many processors and as much memory as it is given, by construction."""
-        found = accelerator()
-        return Features(
-            enforces=frozenset({"cpus", "memory"}),
-            exec=True,
-            stdin=True,
-            accelerator=found.name,
-            accelerator_sentence=found.sentence,
-        )
+        """See ``machine_features``."""
+        return machine_features(accelerator())
 
     def probe(self) -> Unavailable | None:
         """See ``Backend.probe``."""
@@ -70,19 +61,7 @@ class VmBackend:
     @contextmanager
     def launch(self, spec: InstanceSpec) -> Iterator["VmInstance"]:
         """Boot; leaving ends the machine and removes its overlay."""
-        asked = MachineSpec(
-            image=spec.image,
-            argv=spec.argv,
-            env=spec.env,
-            cwd=spec.cwd,
-            user=spec.user,
-            stdin=spec.stdin,
-        )
-        if spec.cpus is not None:
-            asked = replace(asked, cpus=ceil(spec.cpus))
-        if spec.memory_bytes is not None:
-            asked = replace(asked, memory_bytes=spec.memory_bytes)
-        with _translated(), machine(asked) as booted:
+        with _translated(), machine(machine_spec(spec)) as booted:
             yield VmInstance(booted)
 
 

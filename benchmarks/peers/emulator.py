@@ -4,7 +4,8 @@ Same machine type, processor, devices and their places, cache modes and sandbox;
 for itself (its monitor, secrets, names of nodes) is left out. Source: qemu(1).
 """
 
-from vmbackend.domain import COMMAND_LINE, PORT_NAME, Domain
+from vmbackend.domain import PORT_NAME, Domain
+from vmbackend.network import emulator_network
 
 _SANDBOX = "on,obsolete=deny,elevateprivileges=deny,spawn=deny,resourcecontrol=deny"
 _PROCESSOR = {"kvm": "host", "tcg": "qemu64"}
@@ -28,7 +29,7 @@ def emulator_words(domain: Domain) -> tuple[str, ...]:
         "-display", "none", "-no-user-config", "-nodefaults", "-no-reboot",
         "-kernel", str(domain.kernel),
         "-initrd", str(domain.initramfs),
-        "-append", COMMAND_LINE,
+        "-append", domain.command_line,
         "-device", "virtio-serial-pci,id=ports,bus=pcie.0,addr=0x3",
         "-blockdev", image,
         "-blockdev", own,
@@ -37,6 +38,7 @@ def emulator_words(domain: Domain) -> tuple[str, ...]:
         "-device", "isa-serial,chardev=console,index=0",
         "-chardev", f"socket,id=port,path={_escaped(str(domain.port_socket))}",
         "-device", f"virtserialport,bus=ports.0,nr=1,chardev=port,name={PORT_NAME}",
+        *emulator_network(domain.network, domain.ports),
         "-sandbox", _SANDBOX,
     )  # fmt: skip
 

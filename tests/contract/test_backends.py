@@ -3,6 +3,7 @@
 import os
 import secrets
 import signal
+import socket
 import threading
 import time
 from collections.abc import Iterator
@@ -266,6 +267,26 @@ def test_the_same_image_on_its_own_terms(
     here = os.uname().release
     assert (facts["kernel_release"] == here) == (name not in MACHINES)
     assert len(str(facts["rootfs_fingerprint"])) == 64
+
+
+def test_a_published_port_leads_inside(
+    backend: RemoteBackend, busybox: Image, features: Features
+) -> None:
+    if not features.ports:
+        pytest.skip(f"{backend.name} publishes no ports")
+    with socket.socket() as free:
+        free.bind(("127.0.0.1", 0))
+        port = free.getsockname()[1]
+    network = next(iter(sorted(features.networks & {"bridge", "user"})), "none")
+    script = (
+        "nc -ll -p 80 -e cat & while ! grep -q :0050 /proc/net/tcp*; do :; done; echo on; wait"
+    )
+    spec = shell(busybox, script, ports=((port, 80),), network=network)
+    with backend.launch(spec) as instance:
+        assert instance.until_output(timeout_s=WAIT_S)
+        with socket.create_connection(("127.0.0.1", port), timeout=WAIT_S) as line:
+            line.sendall(b"heard")
+            assert line.recv(16) == b"heard"
 
 
 def test_memory_that_is_held_is_charged(

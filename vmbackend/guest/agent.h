@@ -62,6 +62,9 @@ struct command {
 /* boot.c: from the first instruction of PID 1 to a machine that can run commands. */
 int boot(void);                     /* gives the open port */
 
+/* network.c: the addresses that the kernel's command line names, if it names any. */
+void bring_up_network(void);
+
 /* wire.c: bytes to the host, and the two ways to end. */
 extern int port;
 extern struct buffer outgoing;

@@ -144,5 +144,6 @@ int boot(void)
     int found = await_device(look_for_port, "virtio port " PORT_NAME);
     enter_image();
     settle();
+    bring_up_network();
     return found;
 }

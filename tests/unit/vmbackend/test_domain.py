@@ -4,11 +4,13 @@ from pathlib import Path
 import pytest
 
 from vmbackend.domain import Domain, domain_xml
+from vmbackend.network import Port
 
 GOLDEN = Path(__file__).parents[2] / "golden" / "vm"
 CASES: dict[str, dict[str, object]] = {
     "tcg": {"accelerator": "tcg"},
     "kvm-4-cpus": {"accelerator": "kvm", "cpus": 4, "memory_bytes": 1 << 30},
+    "ports": {"network": "user", "ports": (Port(host=8080, guest=80),)},
 }
 
 
