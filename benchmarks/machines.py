@@ -1,11 +1,23 @@
 """What the seam asks for, in the words of machines: for every backend that makes some."""
 
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import replace
 from math import ceil
 
-from benchmarks.backend import Features, InstanceSpec
-from runtime.errors import SpecError
+from benchmarks.backend import (
+    ExecResult,
+    Features,
+    InstanceSpec,
+    InstanceTimeout,
+    Reading,
+    Usage,
+)
+from runtime.errors import RuntimeFault, SpecError
 from vmbackend.accelerator import Accelerator
+from vmbackend.command import Completed
+from vmbackend.errors import DeadlineError, MachineError
+from vmbackend.machine import Machine
 from vmbackend.network import Port
 from vmbackend.spec import MachineSpec
 
@@ -45,3 +57,77 @@ def machine_spec(spec: InstanceSpec) -> MachineSpec:
     if spec.memory_bytes is not None:
         asked = replace(asked, memory_bytes=spec.memory_bytes)
     return asked
+
+
+class MachineInstance:
+    """See ``benchmarks.backend.Instance``."""
+
+    def __init__(self, booted: Machine) -> None:
+        self._machine = booted
+
+    @property
+    def requested_ns(self) -> int:
+        """See ``Instance.requested_ns``."""
+        return self._machine.requested_ns
+
+    @property
+    def phases(self) -> dict[str, int]:
+        """See ``Instance.phases``."""
+        return dict(self._machine.phases)
+
+    def wait(self, *, timeout_s: float) -> ExecResult:
+        """See ``Instance.wait``."""
+        with translated():
+            completed = self._machine.wait(timeout_s=timeout_s)
+        return _result(completed, self._machine.spec.argv)
+
+    def until_output(self, *, timeout_s: float) -> bool:
+        """Wait for the first byte of the workload's output; whether it came in time."""
+        return self._machine.until_output(timeout_s=timeout_s)
+
+    def run(self, argv: Sequence[str], *, stdin: bytes = b"", timeout_s: float) -> ExecResult:
+        """See ``Instance.run``."""
+        with translated():
+            completed = self._machine.run(argv, stdin=stdin, timeout_s=timeout_s)
+        return _result(completed, argv)
+
+    def usage(self) -> Usage:
+        """See ``Instance.usage``."""
+        with translated():
+            usage = self._machine.usage()
+        readings = {n: Reading(value_bytes=v, method=m) for n, (v, m) in usage.readings.items()}
+        return Usage(readings=readings, absent=usage.absent)
+
+
+class VmFailed(RuntimeFault):
+    """The machine could not do what was asked; the sentence is the engine's."""
+
+
+@contextmanager
+def translated() -> Iterator[None]:
+    """Errors of the engine as those of the seam."""
+    try:
+        yield
+    except DeadlineError as passed:
+        raise InstanceTimeout(
+            str(passed),
+            stdout=passed.stdout,
+            stderr=passed.stderr,
+            last_phase=passed.last_phase,
+            console_tail=passed.console_tail,
+        ) from passed
+    except MachineError as error:
+        tail = getattr(error, "console_tail", "")
+        raise VmFailed(f"{error}; console: {tail[-400:]}" if tail else str(error)) from error
+
+
+def _result(completed: Completed, argv: Sequence[str]) -> ExecResult:
+    said = ""
+    if completed.failure is not None:
+        said = f"isoscope: cannot run {argv[0]!r}: {completed.failure}\n"
+    return ExecResult(
+        exit_status=completed.exit_status,
+        stdout=completed.stdout,
+        stderr=completed.stderr + said.encode(),
+        phases=completed.phases,
+    )

@@ -5,4 +5,5 @@ Knows of images (``runtime.image``) and of nothing else of ours. What users hold
 
     cli -> machine -> vmm -> hypervisor, link, parts -> disk, kernel, initramfs -> cache -> errors
                       vmm -> domain, accelerator        link -> command -> channel
+    snapshot -> machine, emulator (QEMU without libvirt), monitor
 """

@@ -26,6 +26,7 @@ class Kind(IntEnum):
     STDIN = 2
     KILL = 3
     SEED = 4
+    CLOCK = 5
     HELLO = 16
     STARTED = 17
     FAILED = 18
@@ -102,6 +103,11 @@ def run_frame(command: int, request: Request) -> Frame:
 def kill_frame(command: int, number: int) -> Frame:
     """The KILL frame that sends signal *number* to a command's process group."""
     return Frame(kind=Kind.KILL, command=command, payload=struct.pack("<I", number))
+
+
+def clock_frame(now_ns: int) -> Frame:
+    """The CLOCK frame that sets the guest's CLOCK_REALTIME."""
+    return Frame(kind=Kind.CLOCK, payload=struct.pack("<Q", now_ns))
 
 
 def number(frame: Frame) -> int:

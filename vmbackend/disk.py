@@ -56,8 +56,20 @@ def disk(store: Store, image: Image) -> tuple[Disk, bool]:
 @contextmanager
 def instance_overlay(base: Disk, path: Path) -> Iterator[Path]:
     """A copy-on-write disk over *base* at *path*, removed at the end with all that was written."""
+    with overlay_of(empty_overlay(base), path) as made:
+        yield made
+
+
+def empty_overlay(base: Disk) -> bytes:
+    """A copy-on-write disk over *base* to which nothing was written."""
+    return overlay(str(base.path), base.virtual_bytes)
+
+
+@contextmanager
+def overlay_of(content: bytes, path: Path) -> Iterator[Path]:
+    """A disk at *path* that begins as *content*, QEMU's to write, removed at the end."""
     try:
-        _write_sparse(path, overlay(str(base.path), base.virtual_bytes))
+        _write_sparse(path, content)
         give_to_emulator(path)
         yield path
     finally:

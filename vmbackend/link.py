@@ -2,7 +2,8 @@
 
 They listen before QEMU exists and QEMU connects: the console first, which also tells QEMU's pid
 without asking libvirt (SO_PEERCRED, unix(7)). Marks are CLOCK_MONOTONIC ns, taken when the bytes
-are read. Requests may be queued from the start; they are sent once the guest has said HELLO.
+are read. Requests may be queued from the start; they are sent once the guest has said HELLO, which
+one that is *resumed* says again when it is told the time.
 """
 
 import os
@@ -24,6 +25,7 @@ from vmbackend.channel import (
     Frame,
     Kind,
     Request,
+    clock_frame,
     encode,
     hello_boottime_ns,
     kill_frame,
@@ -43,7 +45,7 @@ _SINK_RETURNS_WITHIN_S = 1.0
 class Link:
     """What has been heard of a machine, and the way to speak to it; listens while entered."""
 
-    def __init__(self, console_socket: Path, port_socket: Path) -> None:
+    def __init__(self, console_socket: Path, port_socket: Path, *, resumed: bool = False) -> None:
         self.console_socket = console_socket
         self.port_socket = port_socket
         self.marks_ns: dict[str, int] = {}
@@ -59,10 +61,11 @@ class Link:
         self._closing = threading.Event()
         self._selector = selectors.DefaultSelector()
         self._port: socket.socket | None = None
+        self._resumed = resumed
         self._released = False
         self._wake = os.eventfd(0, os.EFD_CLOEXEC | os.EFD_NONBLOCK)
         self._thread = threading.Thread(target=self._serve, name="machine-link", daemon=True)
-        self._enqueue([Frame(kind=Kind.SEED, payload=os.urandom(_SEED_BYTES))])
+        self._enqueue([_seed()] if not resumed else [])
 
     def __enter__(self) -> Self:
         """Listen, and start the thread."""
@@ -180,6 +183,9 @@ class Link:
 
     def _accept_port(self, listener: socket.socket, _events: int) -> None:
         self._port = self._accepted(listener, self._serve_port)
+        if self._resumed:  # a few bytes, for which a new socket has room
+            clock = clock_frame(time.clock_gettime_ns(time.CLOCK_REALTIME))
+            self._port.sendall(encode(_seed()) + encode(clock))
 
     def _read_console(self, connection: socket.socket, _events: int) -> None:
         data = _received(connection)
@@ -291,6 +297,10 @@ class Link:
         if self.emulator_pid is not None:
             with suppress(ChildProcessError):
                 os.waitpid(self.emulator_pid, os.WNOHANG)
+
+
+def _seed() -> Frame:
+    return Frame(kind=Kind.SEED, payload=os.urandom(_SEED_BYTES))
 
 
 def _received(connection: socket.socket) -> bytes:

@@ -23,17 +23,18 @@ from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TypedDict
+from typing import Protocol, TypedDict
 
-from vmbackend.accelerator import accelerator, emulator_path
+from vmbackend.accelerator import Accelerator, accelerator, emulator_path
 from vmbackend.command import Command, Completed, OutputSink
 from vmbackend.disk import allocated_bytes
 from vmbackend.domain import Domain, domain_xml
 from vmbackend.errors import BootTimeout, DeadlineError, GuestError, MachineError
 from vmbackend.kernel import cached_kernel
+from vmbackend.link import Link
 from vmbackend.parts import Parts, parts_of, request_of
 from vmbackend.spec import MachineSpec
-from vmbackend.vmm import Vmm, vmm
+from vmbackend.vmm import vmm
 
 BOOT_LIMIT_S = 60.0
 _PHASES = (
@@ -55,10 +56,22 @@ class _Observed(TypedDict):
     console_tail: str
 
 
+class Engine(Protocol):
+    """The computer's side of a machine: ``vmm.Vmm`` by libvirt, ``emulator.Emulator`` without."""
+
+    domain: Domain
+    accelerator: Accelerator
+    link: Link
+    marks_ns: dict[str, int]
+
+    def kill(self) -> None:
+        """End it, whatever state it is in; when this returns, QEMU is dead and reaped."""
+
+
 class Machine:
     """A booted guest. It runs ``spec.argv``, or stays idle if that is empty."""
 
-    def __init__(self, *, spec: MachineSpec, parts: Parts, engine: Vmm) -> None:
+    def __init__(self, *, spec: MachineSpec, parts: Parts, engine: Engine) -> None:
         self.spec = spec
         self.accelerator = engine.accelerator
         self.kernel_release = parts.kernel.release
@@ -150,13 +163,15 @@ class Machine:
         """The last *lines* of the guest's console."""
         return self._vmm.link.console_tail(lines)
 
-    def _start_main(self, *, feeding: bool, sink: OutputSink | None) -> None:
+    def start_main(self, *, feeding: bool, sink: OutputSink | None) -> None:
+        """Ask for ``spec.argv``; for who makes the machine, and before it is started."""
         if self.spec.argv:
             request = request_of(self._parts, self.spec, self.spec.argv)
             stdin = None if feeding else self.spec.stdin
             self._main = self._vmm.link.run(request, stdin, sink)
 
-    def _await_boot(self, limit_s: float) -> None:
+    def await_boot(self, limit_s: float) -> None:
+        """Wait until the guest is ready; for who makes the machine. Raises as ``machine`` does."""
         booted = self._vmm.link.ready.wait(limit_s)
         self._raise_failure()
         if not booted:
@@ -207,9 +222,9 @@ def machine(
     parts = parts_of(spec)
     with vmm(spec, parts, start_ns=start_ns) as engine:
         guest = Machine(spec=spec, parts=parts, engine=engine)
-        guest._start_main(feeding=feeding, sink=sink)  # noqa: SLF001 - its other half
+        guest.start_main(feeding=feeding, sink=sink)
         engine.start()
-        guest._await_boot(boot_limit_s)  # noqa: SLF001 - its other half
+        guest.await_boot(boot_limit_s)
         yield guest
 
 

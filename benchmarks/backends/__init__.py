@@ -10,11 +10,14 @@ from benchmarks.errors import BenchmarkError
 OWN = ("host", "container", "vm")
 """What this project makes itself, the baseline first: the arms of a run that names none."""
 
+VARIANTS = ("vm:restored",)
+"""Our own ones in another way; each is its own subject in results."""
+
 PEERS = ("runc", "crun", "bwrap", "podman", "docker", "qemu")
 """Other people's ways to run the same image, each used where it is installed."""
 
-BACKENDS = (*OWN, *PEERS)
-"""Every backend there is; each is a module of this package."""
+BACKENDS = (*OWN, *VARIANTS, *PEERS)
+"""Every backend there is; each is a module of this package, ``_`` for the colon of a variant."""
 
 
 def opened(name: str, *, within: str | None = None) -> AbstractContextManager[Backend]:
@@ -27,5 +30,5 @@ def opened(name: str, *, within: str | None = None) -> AbstractContextManager[Ba
         raise BenchmarkError(
             f"unknown backend {name!r}", remedy=f"choose from {', '.join(BACKENDS)}"
         )
-    module = importlib.import_module(f"benchmarks.backends.{name}")
+    module = importlib.import_module(f"benchmarks.backends.{name.replace(':', '_')}")
     return cast("AbstractContextManager[Backend]", module.backend(within))

@@ -24,7 +24,6 @@ from benchmarks.backend import (
     Usage,
 )
 from benchmarks.machines import machine_features, machine_spec
-from benchmarks.peers.emulator import emulator_words
 from benchmarks.peers.instance import Timeline, home
 from benchmarks.peers.probing import PATH, found, path_of
 from benchmarks.peers.program import PeerFailed
@@ -34,6 +33,7 @@ from vmbackend.command import Command
 from vmbackend.compiler import missing_compiler
 from vmbackend.disk import allocated_bytes, instance_overlay
 from vmbackend.domain import Domain
+from vmbackend.emulator import emulator_words
 from vmbackend.errors import MachineError, MachineUnavailable
 from vmbackend.kernel import cached_kernel, downloadable
 from vmbackend.link import Link

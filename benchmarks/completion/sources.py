@@ -7,7 +7,7 @@ pressed in a shell is no place for a complaint.
 from collections.abc import Iterator, Mapping
 from pathlib import Path
 
-from benchmarks.backends import BACKENDS, OWN
+from benchmarks.backends import BACKENDS, OWN, VARIANTS
 from benchmarks.completion.candidates import Candidate, Source
 from benchmarks.results import RUN_FILE
 
@@ -45,7 +45,7 @@ def runs(current: str) -> Iterator[Candidate]:
 def backends(_current: str) -> Iterator[Candidate]:
     """Every backend there is."""
     for name in BACKENDS:
-        yield Candidate(name, "" if name in OWN else "where it is installed")
+        yield Candidate(name, "" if name in (*OWN, *VARIANTS) else "where it is installed")
 
 
 def backend_lists(current: str) -> Iterator[Candidate]:
@@ -54,7 +54,9 @@ def backend_lists(current: str) -> Iterator[Candidate]:
     taken = before.split(",")
     for name in BACKENDS:
         if name not in taken:
-            yield Candidate(before + comma + name, "" if name in OWN else "where it is installed")
+            yield Candidate(
+                before + comma + name, "" if name in (*OWN, *VARIANTS) else "where it is installed"
+            )
 
 
 SOURCES: Mapping[str, Source] = {

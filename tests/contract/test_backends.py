@@ -18,7 +18,7 @@ from runtime.image import Image
 
 pytestmark = pytest.mark.slow
 WAIT_S = 60.0
-MACHINES = frozenset({"vm", "qemu"})
+MACHINES = frozenset({"vm", "vm:restored", "qemu"})
 """What has a kernel of its own."""
 ADDED = {"bwrap": frozenset({"PWD"}), "podman": frozenset({"HOSTNAME"})}
 """The variables that a peer sets whatever it is told."""

@@ -21,7 +21,10 @@
 
 #define OUTPUT_HIGH_WATER (256u << 10)
 
-/* Without it a guest that has no random source of its own makes its first readers wait. */
+/*
+ * Without it a guest that has no random source of its own makes its first readers wait, and two
+ * guests that were restored from one state would draw the same numbers: so it counts at once.
+ */
 static void seed(const char *bytes, uint32_t length)
 {
     struct { struct rand_pool_info info; char bytes[256]; } pool = {
@@ -32,9 +35,19 @@ static void seed(const char *bytes, uint32_t length)
     if (length > sizeof pool.bytes)
         refuse("a seed is too long");
     memcpy(pool.bytes, bytes, length);
-    if (random < 0 || ioctl(random, RNDADDENTROPY, &pool) != 0)
+    if (random < 0 || ioctl(random, RNDADDENTROPY, &pool) || ioctl(random, RNDRESEEDCRNG))
         fatal("seed");
     close(random);
+}
+
+static void set_clock(const char *bytes)
+{
+    uint64_t now_ns;
+
+    memcpy(&now_ns, bytes, sizeof now_ns);
+    struct timespec now = {(time_t)(now_ns / 1000000000u), (long)(now_ns % 1000000000u)};
+    if (clock_settime(CLOCK_REALTIME, &now) != 0)
+        fatal("clock");
 }
 
 static void handle(const struct header *header, char *payload)
@@ -46,7 +59,10 @@ static void handle(const struct header *header, char *payload)
         run(header->id, payload, header->length);
     else if (header->type == SEED)
         seed(payload, header->length);
-    else if (header->type == STDIN && command)
+    else if (header->type == CLOCK && header->length == sizeof(uint64_t)) {
+        set_clock(payload);
+        say_hello();
+    } else if (header->type == STDIN && command)
         take_stdin(command, payload, header->length);
     else if (header->type == KILL && header->length == sizeof number) {
         memcpy(&number, payload, sizeof number);
@@ -139,9 +155,6 @@ int main(void)
     forget_commands();
     port = boot();
     int signals = take_signals();
-    struct { uint32_t version; uint64_t boottime_ns; } __attribute__((packed)) hello = {
-        VERSION, clock_ns(CLOCK_BOOTTIME),
-    };
-    send_frame(HELLO, 0, &hello, sizeof hello);
+    say_hello();
     serve(signals);
 }

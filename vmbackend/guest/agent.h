@@ -11,6 +11,8 @@
  *                    STDIN  bytes; none of them: end of file
  *                    KILL   u32 signal, sent to the command's process group
  *                    SEED   bytes for the kernel's random number generator, credited in full
+ *                    CLOCK  u64 CLOCK_REALTIME ns, to be set; answered by HELLO. A guest that was
+ *                           restored learns by it that time has passed
  *   guest to host    HELLO  u32 version; u64 CLOCK_BOOTTIME ns
  *                    STARTED execve succeeded     FAILED u32 errno, then the call that failed
  *                    STDOUT, STDERR bytes         CREDIT u32 bytes of STDIN that were passed on
@@ -37,7 +39,7 @@
 #define STDIN_WINDOW (256u << 10)
 
 enum type {
-    RUN = 1, STDIN, KILL, SEED,
+    RUN = 1, STDIN, KILL, SEED, CLOCK,
     HELLO = 16, STARTED, FAILED, STDOUT, STDERR, CREDIT, EXITED, ERROR,
 };
 
@@ -73,6 +75,7 @@ void append(struct buffer *buffer, const void *bytes, size_t count);
 void consume(struct buffer *buffer, size_t count);
 bool flush(int to, struct buffer *buffer);
 void send_frame(enum type type, uint32_t id, const void *payload, uint32_t length);
+void say_hello(void);
 _Noreturn void power_off(void);
 _Noreturn void fatal(const char *format, ...) __attribute__((format(printf, 1, 2)));
 _Noreturn void refuse(const char *why);

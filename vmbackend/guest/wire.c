@@ -82,6 +82,15 @@ void send_frame(enum type type, uint32_t id, const void *payload, uint32_t lengt
         power_off();
 }
 
+void say_hello(void)
+{
+    struct { uint32_t version; uint64_t boottime_ns; } __attribute__((packed)) hello = {
+        VERSION, clock_ns(CLOCK_BOOTTIME),
+    };
+
+    send_frame(HELLO, 0, &hello, sizeof hello);
+}
+
 _Noreturn void refuse(const char *why)
 {
     send_frame(ERROR, 0, why, (uint32_t)strlen(why));

@@ -12,11 +12,10 @@ from hypothesis import strategies as st
 
 from benchmarks import meters
 from benchmarks.backend import Features, InstanceSpec
-from benchmarks.backends import BACKENDS, OWN, PEERS, opened
+from benchmarks.backends import BACKENDS, OWN, PEERS, VARIANTS, opened
 from benchmarks.backends.bwrap import BwrapTool
 from benchmarks.cli import bench_parser
 from benchmarks.peers.bundle import configuration
-from benchmarks.peers.emulator import emulator_words
 from benchmarks.peers.engines import Engine, EngineTool
 from benchmarks.peers.ground import Mounted, mounted
 from benchmarks.peers.instance import IDLE, Timeline, refuse_more
@@ -29,6 +28,7 @@ from runtime.container.spec import Limits, ProcessSpec
 from runtime.errors import SpecError
 from runtime.image import Identity
 from vmbackend.domain import Domain
+from vmbackend.emulator import emulator_words
 
 DIGEST = f"sha256:{'0' * 64}"
 ROOT = Identity(uid=0, gid=0, groups=(0,), home="/root")
@@ -53,7 +53,7 @@ def config(spec: ProcessSpec, limits: Limits) -> dict[str, object]:
 
 
 def test_peers_are_known_and_not_the_default() -> None:
-    assert (*OWN, *PEERS) == BACKENDS
+    assert list(BACKENDS) == [*OWN, *VARIANTS, *PEERS]
     assert bench_parser().parse_args([]).on == OWN
     assert bench_parser().parse_args(["--on", "runc,docker"]).on == ("runc", "docker")
 
