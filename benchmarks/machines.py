@@ -4,6 +4,7 @@ from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import replace
 from math import ceil
+from pathlib import Path
 
 from benchmarks.backend import (
     ExecResult,
@@ -19,15 +20,17 @@ from vmbackend.command import Completed
 from vmbackend.errors import DeadlineError, MachineError
 from vmbackend.machine import Machine
 from vmbackend.network import Port
+from vmbackend.share import Share
 from vmbackend.spec import MachineSpec
 
 
-def machine_features(found: Accelerator) -> Features:
+def machine_features(found: Accelerator, *, mounts: bool = False) -> Features:
     """A machine has as many processors and as much memory as it is given, by construction."""
     return Features(
         enforces=frozenset({"cpus", "memory"}),
         exec=True,
         stdin=True,
+        mounts=mounts,
         ports=True,
         networks=frozenset({"none", "user"}),
         accelerator=found.name,
@@ -37,7 +40,7 @@ def machine_features(found: Accelerator) -> Features:
 
 def machine_spec(spec: InstanceSpec) -> MachineSpec:
     """*spec* as a machine is asked for. Raises SpecError for what no machine can be given."""
-    refused = [name for name, value in (("pids", spec.pids), ("mounts", spec.mounts)) if value]
+    refused = ["limit of processes"] if spec.pids else []
     if spec.network not in ("none", "user"):
         refused.append(f"network {spec.network}")
     if refused:
@@ -51,6 +54,7 @@ def machine_spec(spec: InstanceSpec) -> MachineSpec:
         stdin=spec.stdin,
         network="user" if spec.network == "user" else "none",
         ports=tuple(Port(host=host, guest=guest) for host, guest in spec.ports),
+        shares=tuple(Share(source=Path(here), target=there) for here, there in spec.mounts),
     )
     if spec.cpus is not None:
         asked = replace(asked, cpus=ceil(spec.cpus))

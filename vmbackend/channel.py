@@ -27,6 +27,7 @@ class Kind(IntEnum):
     KILL = 3
     SEED = 4
     CLOCK = 5
+    SHARE = 6
     HELLO = 16
     STARTED = 17
     FAILED = 18
@@ -108,6 +109,12 @@ def kill_frame(command: int, number: int) -> Frame:
 def clock_frame(now_ns: int) -> Frame:
     """The CLOCK frame that sets the guest's CLOCK_REALTIME."""
     return Frame(kind=Kind.CLOCK, payload=struct.pack("<Q", now_ns))
+
+
+def share_frame(tag: str, target: str) -> Frame:
+    """The SHARE frame that mounts the virtiofs *tag* at *target*."""
+    strings = (tag.encode(), target.encode("utf-8", "surrogateescape"))
+    return Frame(kind=Kind.SHARE, payload=b"".join(string + b"\0" for string in strings))
 
 
 def number(frame: Frame) -> int:

@@ -22,6 +22,7 @@ from vmbackend.errors import MachineError, MachineSpecError
 from vmbackend.machine import Machine, explain, machine
 from vmbackend.network import NetworkChoice, Port, parse_port
 from vmbackend.remains import sweep
+from vmbackend.share import Share, parse_share
 from vmbackend.spec import MIB, MachineSpec
 
 _STOPPING = (signal.SIGINT, signal.SIGTERM)
@@ -88,6 +89,7 @@ def _spec(options: argparse.Namespace) -> MachineSpec:
         accelerator=options.accel,
         network=options.network,
         ports=tuple(options.ports),
+        shares=tuple(options.shares),
     )
 
 
@@ -99,7 +101,7 @@ def run_parser() -> Parser:
         cpus=commandline.whole,
         without={"--pids-limit": "a machine has a kernel of its own, which nothing counts for"},
     )
-    _attach(parser.add_argument_group("network; without these two there is none"))
+    _attach(parser.add_argument_group("network and directories; none if not given"))
     parser.set_defaults(memory=256 * MIB, cpus=1)
     add = parser.add_argument_group("machine; 256m and 1 processor if not given").add_argument
     add("--accel", choices=("auto", "kvm", "tcg"), default="auto", help="KVM, or emulated (TCG)")
@@ -117,6 +119,17 @@ def _attach(group: argparse._ArgumentGroup) -> None:
         "-p", "--publish", action="append", dest="ports", default=[], type=_port,
         metavar="HOST:GUEST[/udp]", help="lead a port of 127.0.0.1 into the machine",
     )  # fmt: skip
+    group.add_argument(
+        "-v", "--volume", action="append", dest="shares", default=[], type=_share,
+        metavar="/HOST:/PATH[:ro]", help="a directory of this computer inside, by virtiofs",
+    )  # fmt: skip
+
+
+def _share(text: str) -> Share:
+    try:
+        return parse_share(text)
+    except MachineSpecError as error:
+        raise argparse.ArgumentTypeError(str(error)) from error
 
 
 def _port(text: str) -> Port:

@@ -17,6 +17,9 @@ AGENT = (*sorted(_HERE.glob("guest/*.c")), *sorted(_HERE.glob("guest/*.h")))
 WATCHDOG = (_HERE / "watchdog.c",)
 """The source of what cleans up after a killed owner of machines."""
 
+READONLY = (_HERE / "readonly.c",)
+"""The source of what makes a share read-only."""
+
 _FLAGS = ("-static", "-O2", "-s", "-std=gnu11")
 _REMEDY = "apt-get install gcc libc6-dev"
 

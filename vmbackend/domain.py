@@ -20,6 +20,17 @@ COMMAND_LINE = "console=ttyS0 quiet panic=-1 reboot=t noreplace-smp cryptomgr.no
 patching and self-tests that cost 0.3 to 0.5 s of emulated boot and change nothing that a workload
 can see; options that would (mitigations, init_on_alloc) are left as the distribution has them."""
 
+_FIRST_SHARE_SLOT = 5
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Served:
+    """A directory that *server* gives the guest under the name *tag*."""
+
+    source: Path
+    tag: str
+    server: Path
+
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Domain:
@@ -38,6 +49,7 @@ class Domain:
     port_socket: Path
     network: NetworkChoice = "none"
     ports: tuple[Port, ...] = ()
+    shares: tuple[Served, ...] = ()
 
     @property
     def command_line(self) -> str:
@@ -51,6 +63,10 @@ def domain_xml(domain: Domain) -> str:
     root = ET.Element("domain", type="kvm" if domain.accelerator == "kvm" else "qemu")
     _text(root, "name", domain.name)
     _text(root, "memory", str(domain.memory_bytes), unit="bytes")
+    if domain.shares:  # virtiofsd reads and writes the guest's memory itself
+        backing = ET.SubElement(root, "memoryBacking")
+        ET.SubElement(backing, "source", type="memfd")
+        ET.SubElement(backing, "access", mode="shared")
     _text(root, "vcpu", str(domain.cpus))
     _boot(root, domain)
     features = ET.SubElement(root, "features")
@@ -62,6 +78,8 @@ def domain_xml(domain: Domain) -> str:
     devices = ET.SubElement(root, "devices")
     _text(devices, "emulator", str(domain.emulator))
     _disk(devices, domain)
+    for slot, share in enumerate(domain.shares, start=_FIRST_SHARE_SLOT):
+        _share(devices, share, slot)
     _serial_lines(devices, domain)
     _on_root_bus(ET.SubElement(devices, "controller", type="virtio-serial", index="0"), 3)
     ET.SubElement(devices, "controller", type="usb", model="none")
@@ -90,6 +108,15 @@ def _disk(devices: ET.Element, domain: Domain) -> None:
     ET.SubElement(below, "backingStore")
     ET.SubElement(disk, "target", dev="vda", bus="virtio")
     _on_root_bus(disk, 2)
+
+
+def _share(devices: ET.Element, share: Served, slot: int) -> None:
+    place = ET.SubElement(devices, "filesystem", type="mount", accessmode="passthrough")
+    ET.SubElement(place, "driver", type="virtiofs")
+    ET.SubElement(place, "binary", path=str(share.server))
+    ET.SubElement(place, "source", dir=str(share.source))
+    ET.SubElement(place, "target", dir=share.tag)
+    _on_root_bus(place, slot)
 
 
 def _serial_lines(devices: ET.Element, domain: Domain) -> None:

@@ -39,6 +39,7 @@ remember_owner = 0
 seccomp_sandbox = 1
 """
 _PASSABLE = 0o710
+_ORPHANS = ("qemu-system", "watchdog-", "virtiofsd", "readonly-")
 _REAP_INTERVAL_S = 0.02
 
 
@@ -286,7 +287,7 @@ def _is_dead_orphan(pid: int) -> bool:
     except OSError:
         return False
     state, _, _, session = rest.split()[:4]
-    ours = name.partition("(")[2].startswith(("qemu-system", "watchdog-"))
+    ours = name.partition("(")[2].startswith(_ORPHANS)
     return state == "Z" and ours and int(session) != os.getsid(0)
 
 

@@ -31,6 +31,7 @@ from vmbackend.channel import (
     kill_frame,
     number,
     run_frame,
+    share_frame,
 )
 from vmbackend.command import Command, OutputSink
 from vmbackend.errors import GuestError
@@ -92,6 +93,10 @@ class Link:
                 command.ended.set()
         self._enqueue(frames)
         return command
+
+    def share(self, tag: str, target: str) -> None:
+        """Ask for the share *tag* at *target*; a guest that cannot mount it fails."""
+        self._enqueue([share_frame(tag, target)])
 
     def feed(self, command: Command, data: bytes) -> None:
         """More standard input; none: end of file. Waits while the guest has no room for more."""

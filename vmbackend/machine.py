@@ -33,8 +33,9 @@ from vmbackend.errors import BootTimeout, DeadlineError, GuestError, MachineErro
 from vmbackend.kernel import cached_kernel
 from vmbackend.link import Link
 from vmbackend.parts import Parts, parts_of, request_of
+from vmbackend.share import tag_of
 from vmbackend.spec import MachineSpec
-from vmbackend.vmm import vmm
+from vmbackend.vmm import served, vmm
 
 BOOT_LIMIT_S = 60.0
 _PHASES = (
@@ -165,6 +166,8 @@ class Machine:
 
     def start_main(self, *, feeding: bool, sink: OutputSink | None) -> None:
         """Ask for ``spec.argv``; for who makes the machine, and before it is started."""
+        for index, share in enumerate(self.spec.shares):
+            self._vmm.link.share(tag_of(index), share.target)
         if self.spec.argv:
             request = request_of(self._parts, self.spec, self.spec.argv)
             stdin = None if feeding else self.spec.stdin
@@ -250,6 +253,7 @@ def explain(spec: MachineSpec) -> str:
         port_socket=own / "PORT",
         network=spec.network,
         ports=spec.ports,
+        shares=served(spec.shares),
     )
     return domain_xml(domain)
 

@@ -5,7 +5,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from runtime.image import Image, Store
-from vmbackend import network
+from vmbackend import network, share
 from vmbackend.channel import Request
 from vmbackend.compiler import AGENT, compiled
 from vmbackend.disk import Disk, disk
@@ -52,7 +52,14 @@ def prepare(image: str) -> Prepared:
 
 def parts_of(spec: MachineSpec) -> Parts:
     """The parts of *spec*'s machine, made if they are missing. Raises ImageError, MachineError."""
-    return _parts(spec.image, network.MODULES if spec.has_network else ())[0]
+    return _parts(spec.image, _modules(spec))[0]
+
+
+def _modules(spec: MachineSpec) -> tuple[str, ...]:
+    return (
+        *(network.MODULES if spec.has_network else ()),
+        *(share.MODULES if spec.shares else ()),
+    )
 
 
 def shared_parts(modules: Sequence[str] = ()) -> tuple[Kernel, Path]:

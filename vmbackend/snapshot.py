@@ -69,10 +69,12 @@ def snapshot(spec: MachineSpec) -> tuple[Snapshot, bool]:
     """The snapshot of a machine like *spec*, and whether it had to be made now.
 
     What is to run in it, as whom and where does not matter: that comes after. Raises as
-    ``machine`` does, and MachineSpecError for a machine with a network, which would remember it.
+    ``machine`` does, and MachineSpecError for one with a network or shares.
     """
-    if spec.has_network:
-        raise MachineSpecError("a machine with a network is not restored", remedy="boot it")
+    if spec.has_network or spec.shares:
+        raise MachineSpecError(
+            "a machine with a network or with shares is not restored", remedy="boot it"
+        )
     idle = MachineSpec(
         image=spec.image, cpus=spec.cpus, memory_bytes=spec.memory_bytes,
         accelerator=spec.accelerator,

@@ -6,6 +6,7 @@ from typing import Literal, get_args
 
 from vmbackend.errors import MachineSpecError
 from vmbackend.network import NetworkChoice, Port, check_network
+from vmbackend.share import Share, check_targets
 
 AcceleratorChoice = Literal["auto", "kvm", "tcg"]
 
@@ -40,12 +41,14 @@ class MachineSpec:
     accelerator: AcceleratorChoice = "auto"
     network: NetworkChoice = "none"
     ports: tuple[Port, ...] = ()
+    shares: tuple[Share, ...] = ()
 
     def __post_init__(self) -> None:
         """Raises MachineSpecError for what no machine can be."""
         _check_sizes(self)
         check_command(self.argv, self.env, self.cwd)
         check_network(self.network, self.ports)
+        check_targets(self.shares)
 
     @property
     def has_network(self) -> bool:

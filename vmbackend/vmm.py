@@ -3,20 +3,22 @@
 import os
 import secrets
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import ExitStack, contextmanager
 from dataclasses import replace
 from pathlib import Path
 
 from vmbackend.accelerator import Accelerator, accelerator, emulator_path
 from vmbackend.account import check_readable
+from vmbackend.compiler import READONLY, compiled
 from vmbackend.disk import instance_overlay
-from vmbackend.domain import Domain, domain_xml
+from vmbackend.domain import Domain, Served, domain_xml
 from vmbackend.errors import EngineError
 from vmbackend.hypervisor import Hypervisor, hypervisor
 from vmbackend.link import Link
 from vmbackend.network import check_free
 from vmbackend.parts import Parts
+from vmbackend.share import Share, check_sources, tag_of, virtiofsd
 from vmbackend.spec import MachineSpec
 
 
@@ -64,6 +66,7 @@ def vmm(spec: MachineSpec, parts: Parts, *, start_ns: int) -> Iterator[Vmm]:
     engine = hypervisor()
     check_readable(parts.kernel.image, parts.initramfs, parts.disk.path)
     check_free(spec.ports)
+    check_sources(spec.shares)
     name = f"isoscope-{os.getpid()}-{secrets.token_hex(4)}"
     domain = domain_of(spec, parts, chosen, name=name, directory=engine.root / "s")
     domain = replace(domain, overlay=engine.instances / f"{name}.qcow2")
@@ -99,4 +102,17 @@ def domain_of(
         port_socket=directory / f"{name}.port",
         network=spec.network,
         ports=spec.ports,
+        shares=served(spec.shares),
+    )
+
+
+def served(shares: Sequence[Share]) -> tuple[Served, ...]:
+    """What libvirt is told of *shares*. Raises MachineUnavailable."""
+    return tuple(
+        Served(
+            source=share.source.resolve(),
+            tag=tag_of(index),
+            server=compiled(READONLY) if share.is_readonly else virtiofsd(),
+        )
+        for index, share in enumerate(shares)
     )

@@ -24,7 +24,7 @@ from benchmarks.backend import (
     Usage,
 )
 from benchmarks.machines import machine_features, machine_spec
-from benchmarks.peers.instance import Timeline, home
+from benchmarks.peers.instance import Timeline, home, refuse_more
 from benchmarks.peers.probing import PATH, found, path_of
 from benchmarks.peers.program import PeerFailed
 from vmbackend.accelerator import accelerator, emulator_path
@@ -99,6 +99,7 @@ class QemuBackend:
     @contextmanager
     def launch(self, spec: InstanceSpec) -> Iterator["QemuInstance"]:
         """Boot; leaving ends QEMU and removes its overlay."""
+        refuse_more(spec, self.features, self.name)
         life = Timeline()
         with _translated(), ExitStack() as undo:
             undo.callback(life.mark, "gone")

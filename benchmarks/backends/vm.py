@@ -7,9 +7,11 @@ from benchmarks.backend import Features, InstanceSpec, Preparation, Unavailable
 from benchmarks.machines import MachineInstance, machine_features, machine_spec, translated
 from vmbackend import probe as probing
 from vmbackend.accelerator import accelerator
+from vmbackend.errors import MachineUnavailable
 from vmbackend.hypervisor import hypervisor
 from vmbackend.machine import machine
 from vmbackend.parts import prepare
+from vmbackend.share import virtiofsd
 
 
 @contextmanager
@@ -20,6 +22,14 @@ def backend(_within: str | None = None) -> Iterator["VmBackend"]:
     yield VmBackend()
 
 
+def _can_share() -> bool:
+    try:
+        virtiofsd()
+    except MachineUnavailable:
+        return False
+    return True
+
+
 class VmBackend:
     """See ``benchmarks.backend.Backend``."""
 
@@ -28,7 +38,7 @@ class VmBackend:
     @property
     def features(self) -> Features:
         """See ``machine_features``."""
-        return machine_features(accelerator())
+        return machine_features(accelerator(), mounts=_can_share())
 
     def probe(self) -> Unavailable | None:
         """See ``Backend.probe``."""

@@ -6,6 +6,7 @@ from dataclasses import replace
 
 from benchmarks.backend import Features, InstanceSpec, Preparation, Unavailable
 from benchmarks.machines import MachineInstance, machine_features, machine_spec, translated
+from benchmarks.peers.instance import refuse_more
 from vmbackend import probe as probing
 from vmbackend.accelerator import accelerator
 from vmbackend.hypervisor import hypervisor
@@ -53,5 +54,6 @@ class RestoredVmBackend:
     @contextmanager
     def launch(self, spec: InstanceSpec) -> Iterator[MachineInstance]:
         """Restore; a snapshot of other sizes is made, if need be, before the clock starts."""
+        refuse_more(spec, self.features, self.name)
         with translated(), restored(machine_spec(spec)) as running:
             yield MachineInstance(running)

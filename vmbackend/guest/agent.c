@@ -59,6 +59,8 @@ static void handle(const struct header *header, char *payload)
         run(header->id, payload, header->length);
     else if (header->type == SEED)
         seed(payload, header->length);
+    else if (header->type == SHARE)
+        mount_share(payload, header->length);
     else if (header->type == CLOCK && header->length == sizeof(uint64_t)) {
         set_clock(payload);
         say_hello();

@@ -13,6 +13,8 @@
  *                    SEED   bytes for the kernel's random number generator, credited in full
  *                    CLOCK  u64 CLOCK_REALTIME ns, to be set; answered by HELLO. A guest that was
  *                           restored learns by it that time has passed
+ *                    SHARE  two strings, each ended by NUL: the tag of a virtiofs and where to
+ *                           mount it. Comes before the first RUN
  *   guest to host    HELLO  u32 version; u64 CLOCK_BOOTTIME ns
  *                    STARTED execve succeeded     FAILED u32 errno, then the call that failed
  *                    STDOUT, STDERR bytes         CREDIT u32 bytes of STDIN that were passed on
@@ -39,7 +41,7 @@
 #define STDIN_WINDOW (256u << 10)
 
 enum type {
-    RUN = 1, STDIN, KILL, SEED, CLOCK,
+    RUN = 1, STDIN, KILL, SEED, CLOCK, SHARE,
     HELLO = 16, STARTED, FAILED, STDOUT, STDERR, CREDIT, EXITED, ERROR,
 };
 
@@ -64,6 +66,9 @@ struct command {
 /* boot.c: from the first instruction of PID 1 to a machine that can run commands. */
 int boot(void);                     /* gives the open port */
 
+/* share.c: directories of the host. */
+void mount_share(char *payload, uint32_t length);
+
 /* network.c: the addresses that the kernel's command line names, if it names any. */
 void bring_up_network(void);
 
@@ -84,6 +89,7 @@ _Noreturn void refuse(const char *why);
 extern struct command commands[MAX_COMMANDS];
 void forget_commands(void);
 struct command *find(uint32_t id);
+void make_directories(char *path);
 void run(uint32_t id, char *payload, uint32_t length);
 void take_stdin(struct command *command, const char *bytes, uint32_t length);
 void feed(struct command *command);

@@ -47,8 +47,8 @@ static struct command *free_slot(void)
     refuse("more commands at once than there are slots");
 }
 
-/* Docker makes a working directory that is not there, parents included. */
-static int enter_directory(char *path)
+/* What is not there is made, parents included; whatever cannot be, the next call tells. */
+void make_directories(char *path)
 {
     for (char *slash = path + 1; (slash = strchr(slash, '/')); slash++) {
         *slash = '\0';
@@ -56,7 +56,6 @@ static int enter_directory(char *path)
         *slash = '/';
     }
     mkdir(path, 0755);
-    return chdir(path);     /* tells whatever mkdir could not do */
 }
 
 static const char *search_path(char **env)
@@ -104,7 +103,8 @@ static const char *become(struct request *request, const int ends[3])
     for (int target = 0; target < 3; target++)
         if (dup2(ends[target], target) < 0)
             return "dup2";
-    if (enter_directory(request->cwd))
+    make_directories(request->cwd);     /* as docker does */
+    if (chdir(request->cwd))
         return "chdir";
     if (setgroups(request->ngroups, request->groups) || setgid(request->gid) ||
         setuid(request->uid))

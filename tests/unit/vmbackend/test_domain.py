@@ -3,13 +3,16 @@ from pathlib import Path
 
 import pytest
 
-from vmbackend.domain import Domain, domain_xml
+from vmbackend.domain import Domain, Served, domain_xml
 from vmbackend.network import Port
 
 GOLDEN = Path(__file__).parents[2] / "golden" / "vm"
 CASES: dict[str, dict[str, object]] = {
     "tcg": {"accelerator": "tcg"},
     "kvm-4-cpus": {"accelerator": "kvm", "cpus": 4, "memory_bytes": 1 << 30},
+    "shares": {
+        "shares": (Served(source=Path("/a & b"), tag="isoscope0", server=Path("/bin/virtiofsd")),)
+    },
     "ports": {"network": "user", "ports": (Port(host=8080, guest=80),)},
 }
 
