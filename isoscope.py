@@ -37,7 +37,7 @@ isoscope: one OCI image as a plain process, a container and a virtual machine, m
 
 _TAKES_VALUE = {
     "-e", "--env", "-w", "--workdir", "-u", "--user", "-m", "--memory", "--cpus", "--pids-limit",
-    "--timeout", "--accel", "-p", "--publish", "--network", "-v", "--volume",
+    "--timeout", "--accel", "--profile", "-p", "--publish", "--network", "-v", "--volume",
 }  # fmt: skip
 """The options of ``run`` that are followed by a value: what comes next is not the image.
 

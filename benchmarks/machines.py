@@ -11,17 +11,22 @@ from benchmarks.backend import (
     Features,
     InstanceSpec,
     InstanceTimeout,
+    Preparation,
     Reading,
+    Unavailable,
     Usage,
 )
 from runtime.errors import RuntimeFault, SpecError
-from vmbackend.accelerator import Accelerator
+from vmbackend import probe as probing
+from vmbackend.accelerator import Accelerator, accelerator
 from vmbackend.command import Completed
-from vmbackend.errors import DeadlineError, MachineError
-from vmbackend.machine import Machine
+from vmbackend.errors import DeadlineError, MachineError, MachineUnavailable
+from vmbackend.hypervisor import hypervisor
+from vmbackend.machine import Machine, machine
 from vmbackend.network import Port
-from vmbackend.share import Share
-from vmbackend.spec import MachineSpec
+from vmbackend.parts import prepare
+from vmbackend.share import Share, virtiofsd
+from vmbackend.spec import BootProfile, MachineSpec
 
 
 def machine_features(found: Accelerator, *, mounts: bool = False) -> Features:
@@ -61,6 +66,46 @@ def machine_spec(spec: InstanceSpec) -> MachineSpec:
     if spec.memory_bytes is not None:
         asked = replace(asked, memory_bytes=spec.memory_bytes)
     return asked
+
+
+def warmed() -> None:
+    """Open libvirt's driver, where it can be opened, so that no clock has to wait for it."""
+    if probing.probe() is None:
+        hypervisor()
+
+
+class MachineBackend:
+    """See ``benchmarks.backend.Backend``: machines that boot, each variant with its profile."""
+
+    name: str
+    profile: BootProfile
+
+    @property
+    def features(self) -> Features:
+        """See ``machine_features``."""
+        return machine_features(accelerator(), mounts=_can_share())
+
+    def probe(self) -> Unavailable | None:
+        """See ``Backend.probe``."""
+        why = probing.probe()
+        return None if why is None else Unavailable(reason=why[0], remedy=why[1])
+
+    def prepare(self, image: str) -> Preparation:
+        """The image's disk, and the kernel and first program that all machines share."""
+        with translated():
+            made = prepare(image)
+        return Preparation(
+            duration_ns=made.duration_ns,
+            disk_bytes=made.disk_bytes,
+            cached=made.cached,
+            method=made.method,
+        )
+
+    @contextmanager
+    def launch(self, spec: InstanceSpec) -> Iterator["MachineInstance"]:
+        """Boot; leaving ends the machine and removes its overlay."""
+        with translated(), machine(replace(machine_spec(spec), profile=self.profile)) as booted:
+            yield MachineInstance(booted)
 
 
 class MachineInstance:
@@ -135,3 +180,11 @@ def _result(completed: Completed, argv: Sequence[str]) -> ExecResult:
         stderr=completed.stderr + said.encode(),
         phases=completed.phases,
     )
+
+
+def _can_share() -> bool:
+    try:
+        virtiofsd()
+    except MachineUnavailable:
+        return False
+    return True

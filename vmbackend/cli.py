@@ -23,7 +23,7 @@ from vmbackend.machine import Machine, explain, machine
 from vmbackend.network import NetworkChoice, Port, parse_port
 from vmbackend.remains import sweep
 from vmbackend.share import Share, parse_share
-from vmbackend.spec import MIB, MachineSpec
+from vmbackend.spec import MIB, BootProfile, MachineSpec
 
 _STOPPING = (signal.SIGINT, signal.SIGTERM)
 _CHUNK_BYTES = 64 << 10
@@ -87,6 +87,7 @@ def _spec(options: argparse.Namespace) -> MachineSpec:
         cpus=options.cpus,
         memory_bytes=options.memory,
         accelerator=options.accel,
+        profile=options.profile,
         network=options.network,
         ports=tuple(options.ports),
         shares=tuple(options.shares),
@@ -105,6 +106,8 @@ def run_parser() -> Parser:
     parser.set_defaults(memory=256 * MIB, cpus=1)
     add = parser.add_argument_group("machine; 256m and 1 processor if not given").add_argument
     add("--accel", choices=("auto", "kvm", "tcg"), default="auto", help="KVM, or emulated (TCG)")
+    add("--profile", choices=get_args(BootProfile), default="minimal",
+        help="distro: boot the image's own init, then run the command")  # fmt: skip
     add("-i", "--interactive", action="store_true", help="pass standard input from a terminal too")
     add("--quiet", action="store_true", help="no note about the accelerator")
     return parser

@@ -11,6 +11,7 @@ from typing import Literal
 from xml.etree import ElementTree as ET
 
 from vmbackend.network import NetworkChoice, Port, emulator_network, guest_network
+from vmbackend.spec import BootProfile
 
 PORT_NAME = "isoscope.0"
 """The name by which ``guest/agent.c`` finds its port."""
@@ -19,6 +20,14 @@ COMMAND_LINE = "console=ttyS0 quiet panic=-1 reboot=t noreplace-smp cryptomgr.no
 """``panic=-1 reboot=t`` end the VMM at once. ``noreplace-smp cryptomgr.notests`` leave out
 patching and self-tests that cost 0.3 to 0.5 s of emulated boot and change nothing that a workload
 can see; options that would (mitigations, init_on_alloc) are left as the distribution has them."""
+
+_OWN_INIT = (
+    "ISOSCOPE_INIT=/sbin/init systemd.mask=serial-getty@ttyS0.service"
+    " systemd.mask=systemd-binfmt.service systemd.mask=proc-sys-fs-binfmt_misc.automount"
+)
+"""Which program of the image is the first process. The console is ours, so no login is offered on
+it: without udev in the image that would wait 90 s for its device. The kernel's module for the
+third is not in the guest."""
 
 _FIRST_SHARE_SLOT = 5
 
@@ -50,12 +59,18 @@ class Domain:
     network: NetworkChoice = "none"
     ports: tuple[Port, ...] = ()
     shares: tuple[Served, ...] = ()
+    profile: BootProfile = "minimal"
 
     @property
     def command_line(self) -> str:
         """What the guest's kernel is told."""
         has_network = self.network != "none" or self.ports
-        return f"{COMMAND_LINE} {guest_network(self.network)}" if has_network else COMMAND_LINE
+        words = [
+            COMMAND_LINE,
+            *([guest_network(self.network)] if has_network else []),
+            *([_OWN_INIT] if self.profile == "distro" else []),
+        ]
+        return " ".join(words)
 
 
 def domain_xml(domain: Domain) -> str:

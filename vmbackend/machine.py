@@ -12,12 +12,14 @@ Phases are ns on the host's monotonic clock since ``machine()`` was entered:
     kernel          derived: ``init`` minus the guest's own CLOCK_BOOTTIME in that line. This clock
                     starts inside the kernel's start: the true entry is a little earlier
     init            the first line of the guest's PID 1 reached the host, by the serial console
-    init.agent      its HELLO reached the host, by the virtio port: modules loaded, disk mounted
+    init.agent      its HELLO reached the host, by the virtio port: modules loaded, disk mounted;
+                    in the profile ``distro``: the image's init has reached its multi-user target
     exec output exit   the frame that says so reached the host; of ``spec.argv``
     gone            QEMU is dead and reaped, its sockets and its overlay are removed
     gone.forgotten  libvirt has closed its books; the block ends now
 """
 
+import re
 import time
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
@@ -38,6 +40,12 @@ from vmbackend.spec import MachineSpec
 from vmbackend.vmm import served, vmm
 
 BOOT_LIMIT_S = 60.0
+DISTRO_BOOT_LIMIT_S = 240.0
+"""A distribution does in its start what ours does not: ten times as long, emulated."""
+
+_LAST_WORDS = re.compile(r"^isoscope: fatal: (.{1,200})", re.MULTILINE)
+"""What our program in the guest says before it ends; see ``guest/wire.c``."""
+
 _PHASES = (
     "request", "prepared", "engine", "engine.created", "kernel", "init", "init.agent",
     "exec", "output", "exit", "gone", "gone.forgotten",
@@ -199,7 +207,9 @@ class Machine:
         failure = self._vmm.link.failure
         if isinstance(failure, GuestError):
             self._vmm.kill()
-            raise GuestError(failure.message, **self._observed())
+            said = _LAST_WORDS.search(self.console_tail())
+            message = failure.message if said is None else f"the guest gave up: {said[1]}"
+            raise GuestError(message, **self._observed())
         if failure is not None:  # a sink's, or ours: not about the guest
             raise failure
 
@@ -211,7 +221,7 @@ class Machine:
 def machine(
     spec: MachineSpec,
     *,
-    boot_limit_s: float = BOOT_LIMIT_S,
+    boot_limit_s: float | None = None,
     feeding: bool = False,
     sink: OutputSink | None = None,
 ) -> Iterator[Machine]:
@@ -227,7 +237,8 @@ def machine(
         guest = Machine(spec=spec, parts=parts, engine=engine)
         guest.start_main(feeding=feeding, sink=sink)
         engine.start()
-        guest.await_boot(boot_limit_s)
+        usual_s = DISTRO_BOOT_LIMIT_S if spec.profile == "distro" else BOOT_LIMIT_S
+        guest.await_boot(usual_s if boot_limit_s is None else boot_limit_s)
         yield guest
 
 
@@ -254,6 +265,7 @@ def explain(spec: MachineSpec) -> str:
         network=spec.network,
         ports=spec.ports,
         shares=served(spec.shares),
+        profile=spec.profile,
     )
     return domain_xml(domain)
 

@@ -71,9 +71,10 @@ def snapshot(spec: MachineSpec) -> tuple[Snapshot, bool]:
     What is to run in it, as whom and where does not matter: that comes after. Raises as
     ``machine`` does, and MachineSpecError for one with a network or shares.
     """
-    if spec.has_network or spec.shares:
+    if spec.has_network or spec.shares or spec.profile != "minimal":
         raise MachineSpecError(
-            "a machine with a network or with shares is not restored", remedy="boot it"
+            "a machine with a network, with shares or with an init of its own is not restored",
+            remedy="boot it",
         )
     idle = MachineSpec(
         image=spec.image, cpus=spec.cpus, memory_bytes=spec.memory_bytes,

@@ -8,6 +8,7 @@ from vmbackend.errors import MachineSpecError
 from vmbackend.network import NetworkChoice, Port, check_network
 from vmbackend.share import Share, check_targets
 
+BootProfile = Literal["minimal", "distro"]
 AcceleratorChoice = Literal["auto", "kvm", "tcg"]
 
 MIB = 1 << 20
@@ -28,6 +29,8 @@ class MachineSpec:
     ``image`` is a digest. ``env`` overlays the environment of the image's config and nothing else
     is added. ``cwd`` and ``user`` None are the image's own; ``user`` is ``uid[:gid]`` or a name in
     the image. ``accelerator`` ``auto`` takes KVM where a guest runs well under it, else TCG.
+    ``profile`` ``minimal``: our program is the first process; ``distro``: the image's own init,
+    and commands begin when that has reached its multi-user target.
     """
 
     image: str
@@ -42,6 +45,7 @@ class MachineSpec:
     network: NetworkChoice = "none"
     ports: tuple[Port, ...] = ()
     shares: tuple[Share, ...] = ()
+    profile: BootProfile = "minimal"
 
     def __post_init__(self) -> None:
         """Raises MachineSpecError for what no machine can be."""
@@ -49,11 +53,24 @@ class MachineSpec:
         check_command(self.argv, self.env, self.cwd)
         check_network(self.network, self.ports)
         check_targets(self.shares)
+        _check_profile(self)
 
     @property
     def has_network(self) -> bool:
         """Whether it has an interface besides its loopback."""
         return self.network != "none" or bool(self.ports)
+
+
+def _check_profile(spec: MachineSpec) -> None:
+    if spec.profile not in get_args(BootProfile):
+        raise MachineSpecError(
+            f"{spec.profile!r} is no boot profile", remedy="use minimal or distro"
+        )
+    if spec.profile == "distro" and spec.has_network:
+        raise MachineSpecError(
+            "in the profile distro a network is the image's own to set up, and it is not told how",
+            remedy="use the profile minimal",
+        )
 
 
 def check_command(argv: tuple[str, ...], env: Mapping[str, str], cwd: str | None) -> None:

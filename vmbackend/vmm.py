@@ -103,6 +103,7 @@ def domain_of(
         network=spec.network,
         ports=spec.ports,
         shares=served(spec.shares),
+        profile=spec.profile,
     )
 
 

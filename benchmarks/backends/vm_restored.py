@@ -5,11 +5,16 @@ from contextlib import contextmanager
 from dataclasses import replace
 
 from benchmarks.backend import Features, InstanceSpec, Preparation, Unavailable
-from benchmarks.machines import MachineInstance, machine_features, machine_spec, translated
+from benchmarks.machines import (
+    MachineInstance,
+    machine_features,
+    machine_spec,
+    translated,
+    warmed,
+)
 from benchmarks.peers.instance import refuse_more
 from vmbackend import probe as probing
 from vmbackend.accelerator import accelerator
-from vmbackend.hypervisor import hypervisor
 from vmbackend.parts import prepare
 from vmbackend.snapshot import restored, snapshot
 from vmbackend.spec import MachineSpec
@@ -18,8 +23,7 @@ from vmbackend.spec import MachineSpec
 @contextmanager
 def backend(_within: str | None = None) -> Iterator["RestoredVmBackend"]:
     """The backend; what watches over its machines is there before any clock starts."""
-    if probing.probe() is None:
-        hypervisor()
+    warmed()
     yield RestoredVmBackend()
 
 

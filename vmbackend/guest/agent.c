@@ -4,6 +4,7 @@
  * As /init of the initramfs it says when it was entered, loads the modules, mounts the image's
  * file system and moves into it, opens the virtio port named PORT_NAME, and serves frames until
  * the host hangs up. It stays PID 1, so it reaps everything; nothing else runs unless asked for.
+ * Where the image's own init is to be PID 1 (distro.c), that starts it as a service at last.
  */
 #define _GNU_SOURCE
 #include "agent.h"
@@ -151,11 +152,16 @@ static int take_signals(void)
     return signalfd(-1, &child, SFD_NONBLOCK | SFD_CLOEXEC);
 }
 
-int main(void)
+int main(int argc, char **argv)
 {
-    dprintf(STDOUT_FILENO, "isoscope: init %llu\n", (unsigned long long)clock_ns(CLOCK_BOOTTIME));
     forget_commands();
-    port = boot();
+    if (argc > 1 && strcmp(argv[1], SERVE_WORD) == 0)
+        port = find_port();
+    else {
+        dprintf(STDOUT_FILENO, "isoscope: init %llu\n",
+                (unsigned long long)clock_ns(CLOCK_BOOTTIME));
+        port = boot();
+    }
     int signals = take_signals();
     say_hello();
     serve(signals);

@@ -33,6 +33,7 @@
 #include <sys/types.h>
 #include <time.h>
 
+#define SERVE_WORD "serve"      /* argv[1] of this program where it is not the first process */
 #define PORT_NAME "isoscope.0"
 #define VERSION 1
 #define MAGIC 0x314f5349u
@@ -64,7 +65,11 @@ struct command {
 };
 
 /* boot.c: from the first instruction of PID 1 to a machine that can run commands. */
-int boot(void);                     /* gives the open port */
+int boot(void);                     /* gives the open port, unless the image has its own init */
+int find_port(void);
+
+/* distro.c: hand the machine over; *self* is this program, open. Returns only by failing. */
+void become_init(const char *path, int self);
 
 /* share.c: directories of the host. */
 void mount_share(char *payload, uint32_t length);

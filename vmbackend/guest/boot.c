@@ -110,13 +110,26 @@ static void mount_kernel_file_systems(void)
         fatal("links in /dev");
 }
 
-static void enter_image(void)
+/* Everything that is mounted for an image's init: the rest it does itself. */
+static void mount_for_init(void)
+{
+    mount_on("proc", "/root/proc", MS_NOSUID | MS_NOEXEC | MS_NODEV, NULL);
+    mount_on("sysfs", "/root/sys", MS_NOSUID | MS_NOEXEC | MS_NODEV, NULL);
+    mkdir("/root/dev", 0755);
+    if (mount("/dev", "/root/dev", NULL, MS_MOVE, NULL) != 0)
+        fatal("move /dev");
+}
+
+static void enter_image(bool has_own_init)
 {
     mkdir("/root", 0755);
     await_device(look_for_disk, "disk");
     if (mount("/dev/vda", "/root", "ext4", 0, NULL) != 0)
         fatal("mount /dev/vda");
-    mount_kernel_file_systems();
+    if (has_own_init)
+        mount_for_init();
+    else
+        mount_kernel_file_systems();
     unlink("/init");    /* the running file keeps its pages; its name must not be found again */
     if (chdir("/root") || mount(".", "/", NULL, MS_MOVE, NULL) || chroot(".") || chdir("/"))
         fatal("switch root");
@@ -136,13 +149,23 @@ static void settle(void)
     umask(022);
 }
 
+int find_port(void)
+{
+    return await_device(look_for_port, "virtio port " PORT_NAME);
+}
+
 int boot(void)
 {
+    const char *init = getenv("ISOSCOPE_INIT");
+    int self = init ? open("/init", O_RDONLY | O_CLOEXEC) : -1;
+
     mount_on("devtmpfs", "/dev", MS_NOSUID, "mode=755");
     mount_on("sysfs", "/sys", 0, NULL);
     load_modules();
-    int found = await_device(look_for_port, "virtio port " PORT_NAME);
-    enter_image();
+    int found = init ? -1 : find_port();
+    enter_image(init);
+    if (init)
+        become_init(init, self);
     settle();
     bring_up_network();
     return found;
