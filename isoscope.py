@@ -28,6 +28,10 @@ isoscope: one OCI image as a plain process, a container and a virtual machine, m
   isoscope image ls|inspect|bootstrap|rm|pull|push|copy|tags|login|logout
                                     the images of this machine, and those of registries
   isoscope image build CONTEXT      an image from a Dockerfile, in our own containers
+  isoscope network ls|create|inspect|rm
+                                    the networks that containers meet on
+  isoscope volume ls|create|inspect|rm|prune
+                                    directories that outlive containers
   isoscope registry serve           be a registry over the images of this machine
   isoscope lab                      the lessons, in JupyterLab, on copies of your own
   isoscope gc                       remove what killed runs left behind
@@ -41,7 +45,8 @@ isoscope: one OCI image as a plain process, a container and a virtual machine, m
 
 _TAKES_VALUE = {
     "-e", "--env", "-w", "--workdir", "-u", "--user", "-m", "--memory", "--cpus", "--pids-limit",
-    "--timeout", "--accel", "--profile", "-p", "--publish", "--network", "-v", "--volume",
+    "--timeout", "--accel", "--profile", "-v", "--volume", "--mount", "--tmpfs", "--network",
+    "-p", "--publish", "--name",
 }  # fmt: skip
 """The options of ``run`` that are followed by a value: what comes next is not the image.
 
@@ -143,10 +148,22 @@ def _lab(rest: list[str]) -> int:
     return lab_main(rest)
 
 
+def _network(rest: list[str]) -> int:
+    from runtime import cli
+
+    return cli.main(["network", *rest])
+
+
 def _registry(rest: list[str]) -> int:
     from runtime import cli
 
     return cli.main(["registry", *rest])
+
+
+def _volume(rest: list[str]) -> int:
+    from runtime import cli
+
+    return cli.main(["volume", *rest])
 
 
 def _report(rest: list[str]) -> int:
@@ -203,9 +220,11 @@ _VERBS = {
     "gc": _gc,
     "image": _image,
     "lab": _lab,
+    "network": _network,
     "registry": _registry,
     "report": _report,
     "run": _run,
+    "volume": _volume,
 }
 
 
@@ -273,8 +292,10 @@ _PARSERS = {
     "gc": "benchmarks.cli:gc_parser",
     "image": "runtime.image.cli:image_parser",
     "lab": "notebooks.course.cli:lab_parser",
+    "network": "runtime.network.cli:network_parser",
     "registry": "runtime.image.registry.cli:registry_parser",
     "report": "reports.cli:report_parser",
+    "volume": "runtime.volume.cli:volume_parser",
 }
 """Where the parser of a verb is made; ``run`` has one for each backend."""
 

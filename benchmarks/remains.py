@@ -2,6 +2,7 @@
 
 from runtime.container import state
 from runtime.image import Store, workplace
+from runtime.network import networks
 from vmbackend import remains as machines
 
 
@@ -10,4 +11,5 @@ def sweep() -> tuple[str, ...]:
     containers = (f"container or worker {name}" for name in state.sweep())
     virtual = (f"virtual machines of {name}" for name in machines.sweep())
     layers = (f"unpacked layer {name}, which no image has" for name in Store().sweep_layers())
-    return (*containers, *virtual, *workplace.sweep(), *layers)
+    connecting = (f"network {name} without members" for name in networks.sweep())
+    return (*containers, *virtual, *connecting, *workplace.sweep(), *layers)

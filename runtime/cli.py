@@ -8,11 +8,15 @@ import argparse
 import os
 import signal
 import sys
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
+from dataclasses import replace
+from functools import partial
+from typing import TypeVar
 
 from runtime import commandline
 from runtime.commandline import Parser
-from runtime.container.container import Options, container, explain
+from runtime.container.attachments import DEFAULT_NETWORK, NO_NETWORK, Wishes
+from runtime.container.container import Container, Options, container, explain
 from runtime.container.interrupts import end_on_termination
 from runtime.container.launch.process import CommandNotRunnable
 from runtime.container.spec import Limits
@@ -23,7 +27,11 @@ from runtime.errors import RuntimeFault, SpecError
 from runtime.image import Image, Store, find_image
 from runtime.image import cli as image_cli
 from runtime.image.registry import cli as registry_cli
+from runtime.network.addresses import check_name
+from runtime.network.ports import Port, Protocol, parse_ports
+from runtime.volume.mount import MountRequest, parse_mount, parse_tmpfs, parse_volume
 
+_Read = TypeVar("_Read")
 _INTERRUPTED = 128 + signal.SIGINT
 
 
@@ -43,7 +51,8 @@ def _run(argv: Sequence[str]) -> int:
     arguments = run_parser().parse_args(argv)
     image = find_image(Store(), arguments.image)
     command = command_of(image, arguments.command)
-    options = foreground_options(arguments)
+    attached = _wishes(arguments, image.config.exposed)
+    options = replace(foreground_options(arguments), attached=attached)
     if arguments.explain:
         print(render(explain(image, command, options)), end="")
         return 0
@@ -60,10 +69,21 @@ def _foreground(
     end_on_termination()
     stdin = os.open(os.devnull, os.O_RDONLY) if sys.stdin is None or sys.stdin.isatty() else 0
     with container(image, command, options, stdio=(stdin, 1, 2)) as running:
+        _tell(running, {port.host for port in options.attached.ports})
         status = running.process.poll(timeout_s)
     if status is None:
         raise RuntimeFault(f"no end after {timeout_s:g} s, so it was killed")
     return status
+
+
+def _tell(running: Container, chosen: set[int]) -> None:
+    """What the user must know of the network: what was changed, which ports were found."""
+    if running.network is not None:
+        for notice in running.network.notices:
+            print(f"isoscope: {notice}", file=sys.stderr)
+        for port in running.network.ports:
+            if port.host not in chosen:
+                print(f"isoscope: published {port}", file=sys.stderr)
 
 
 def run_parser() -> Parser:
@@ -73,6 +93,7 @@ def run_parser() -> Parser:
         description="Run a command of an image in a container, in the foreground.",
         cpus=commandline.cores,
         without={},
+        attach=_attach,
     )
 
 
@@ -84,8 +105,81 @@ def command_of(image: Image, words: Sequence[str]) -> tuple[str, ...]:
     return command
 
 
+def _attach(group: argparse._ArgumentGroup) -> None:
+    add = group.add_argument
+    add(
+        "-v",
+        "--volume",
+        action="append",
+        dest="mounts",
+        default=[],
+        type=_read_volume,
+        metavar="SOURCE:PATH[:ro]",
+        help="a directory or file of the host, or a volume by name",
+    )
+    add(
+        "--mount",
+        action="append",
+        dest="mounts",
+        type=_read_mount,
+        metavar="FIELDS",
+        help="the same in words: type=bind|volume|tmpfs,source=…,target=…[,readonly]",
+    )
+    add(
+        "--tmpfs",
+        action="append",
+        dest="mounts",
+        type=_reading(parse_tmpfs),
+        metavar="PATH[:OPTIONS]",
+        help="memory, such as /run:size=16m,mode=755",
+    )
+    add(
+        "--network",
+        metavar="NETWORK",
+        help="none, host, bridge, container:ID, or one from 'isoscope network create';"
+        " none if not given, bridge with -p and -P",
+    )
+    add(
+        "-p",
+        "--publish",
+        action="append",
+        dest="ports",
+        default=[],
+        type=_reading(parse_ports),
+        metavar="[[IP:]HOST:]PORT[/udp]",
+        help="lead a port of this machine inside",
+    )
+    add(
+        "-P",
+        "--publish-all",
+        action="store_true",
+        help="lead a free port to each that the image exposes",
+    )
+    add("--name", metavar="NAME", help="other members of its network find it by this")  # fmt: skip
+
+
+def _reading(read: Callable[[str], _Read]) -> Callable[[str], _Read]:
+    """*read* as a type of an option: what it refuses is wrong usage."""
+
+    def checked(text: str) -> _Read:
+        try:
+            return read(text)
+        except SpecError as error:
+            raise argparse.ArgumentTypeError(str(error)) from error
+
+    return checked
+
+
+def _read_volume(text: str) -> MountRequest:
+    return _reading(partial(parse_volume, cwd=os.getcwd()))(text)  # noqa: PTH109 - a string
+
+
+def _read_mount(text: str) -> MountRequest:
+    return _reading(partial(parse_mount, cwd=os.getcwd()))(text)  # noqa: PTH109 - a string
+
+
 def foreground_options(arguments: argparse.Namespace) -> Options:
-    """What the parsed options of ``run`` come to."""
+    """What the options of ``run`` that all backends have come to."""
     return Options(
         env=commandline.environment(arguments.env),
         cwd=arguments.workdir,
@@ -93,6 +187,20 @@ def foreground_options(arguments: argparse.Namespace) -> Options:
         limits=Limits(
             memory_bytes=arguments.memory, cpus=arguments.cpus, pids=arguments.pids_limit
         ),
+    )
+
+
+def _wishes(arguments: argparse.Namespace, exposed: Sequence[tuple[int, Protocol]]) -> Wishes:
+    ports = [port for given in arguments.ports or () for port in given]
+    if arguments.publish_all:
+        inside = {(port.inside, port.protocol) for port in ports}
+        ports += [Port(inside=n, protocol=p) for n, p in exposed if (n, p) not in inside]
+    implied = DEFAULT_NETWORK if ports or arguments.publish_all else NO_NETWORK
+    return Wishes(
+        mounts=tuple(arguments.mounts or ()),
+        network=implied if arguments.network is None else arguments.network,
+        ports=tuple(ports),
+        names=() if arguments.name is None else (check_name(arguments.name, of="a container"),),
     )
 
 
@@ -107,4 +215,23 @@ def _registry(argv: Sequence[str]) -> int:
     return registry_cli.main(argv, in_use=instances_of)
 
 
-_VERBS = {"run": _run, "image": _image, "registry": _registry}
+def _network(argv: Sequence[str]) -> int:
+    from runtime.network import cli as network_cli  # noqa: PLC0415 - only this verb's
+
+    return network_cli.main(argv)
+
+
+def _volume(argv: Sequence[str]) -> int:
+    from runtime.volume import cli as volume_cli  # noqa: PLC0415 - only this verb's
+
+    sweep()
+    return volume_cli.main(argv)
+
+
+_VERBS = {
+    "run": _run,
+    "image": _image,
+    "network": _network,
+    "registry": _registry,
+    "volume": _volume,
+}

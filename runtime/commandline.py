@@ -66,16 +66,25 @@ def ended_by(fault: Fault, *, status: int = OURS, debug: bool = False) -> int:
     return status
 
 
+ATTACHING: Mapping[str, str] = {
+    "--volume": "-v", "--mount": "", "--tmpfs": "", "--network": "", "--publish": "-p",
+    "--publish-all": "-P", "--name": "",
+}  # fmt: skip
+"""What only a container of ours can be given, with the short form; all but -P take a value."""
+
+
 def run_parser(
     on: str,
     *,
     description: str,
     cpus: Callable[[str], float],
     without: Mapping[str, str],
+    attach: Callable[[argparse._ArgumentGroup], None] | None = None,
 ) -> Parser:
     """The options of ``run --on`` *on*: named, read and refused alike on every backend.
 
-    *without* maps an option that this backend cannot honour to the reason.
+    *without* maps an option that this backend cannot honour to the reason. *attach* adds the
+    options in ATTACHING; without it they are refused.
     """
     prog = "isoscope run" if on == "container" else f"isoscope run --on {on}"
     parser = Parser(
@@ -108,6 +117,15 @@ def run_parser(
     add(limits, "--pids-limit", type=whole, metavar="N", help="how many processes it may have")
     add(limits, "--timeout", type=seconds, metavar="SECONDS",
         help="kill it if it has not ended by then")  # fmt: skip
+    attaching = parser.add_argument_group("what else it gets")
+    if attach is not None:
+        attach(attaching)
+    else:
+        for long, short in ATTACHING.items():
+            attaching.add_argument(
+                *filter(None, (short, long)), action=_Refuse, help=argparse.SUPPRESS,
+                nargs=0 if long == "--publish-all" else 1, const="only containers have it yet",
+            )  # fmt: skip
     more = parser.add_argument_group("how")
     add(more, "--on", metavar="BACKEND", help="container (if not given), vm, host or a peer")
     add(more, "--explain", action="store_true", help="print what would be done; run nothing")
@@ -181,3 +199,14 @@ def variable(text: str) -> tuple[str, str | None]:
 def environment(variables: Sequence[tuple[str, str | None]]) -> dict[str, str]:
     """The variables that have a value; one that we were to pass on and do not have is left out."""
     return {name: value for name, value in variables if value is not None}
+
+
+def table(rows: Sequence[Sequence[str]]) -> str:
+    """*rows* in columns, the first row being their names; nothing in it steers a terminal."""
+    shown = [[printable(cell) for cell in row] for row in rows]
+    widths = [max(map(len, column)) for column in zip(*shown, strict=True)]
+    lines = (
+        "  ".join(cell.ljust(width) for cell, width in zip(row, widths, strict=True)).rstrip()
+        for row in shown
+    )
+    return "\n".join(lines)

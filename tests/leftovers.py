@@ -1,6 +1,7 @@
 """What a test may leave on the machine: nothing. One place that knows where to look."""
 
 import os
+import socket
 import time
 from pathlib import Path
 
@@ -8,7 +9,7 @@ from runtime.image import state_dir
 
 _SETTLE_S = 5.0
 _OURS = (
-    "benchmarks.worker", "qemu-system", "left-over", "isoscope-idle",
+    "benchmarks.worker", "runtime.network.keeper", "qemu-system", "left-over", "isoscope-idle",
     "dockerd", "containerd", "conmon",
 )  # fmt: skip
 """What the command lines of our processes, and of those that peers start for us, hold."""
@@ -16,7 +17,7 @@ _OURS = (
 
 def seen() -> frozenset[str]:
     """Everything on this machine that one of our instances could be, as readable lines."""
-    return frozenset([*_mounts(), *groups(), *_processes(), *_files()])
+    return frozenset([*_mounts(), *groups(), *_processes(), *_files(), *_links()])
 
 
 def settled(before: frozenset[str]) -> frozenset[str]:
@@ -62,6 +63,10 @@ def _processes() -> list[str]:
 
 def _ours(command: str) -> bool:
     return any(part in command for part in _OURS)
+
+
+def _links() -> list[str]:
+    return [f"interface {name}" for _, name in socket.if_nameindex() if name.startswith("is")]
 
 
 def _files() -> list[str]:

@@ -16,14 +16,17 @@ from benchmarks.backend import (
     Usage,
 )
 from benchmarks.processes import ProcessInstance, UnstartedInstance
+from runtime.container.attachments import DEFAULT_NETWORK, NO_NETWORK, Wishes
 from runtime.container.cgroups import members
 from runtime.container.container import Container, Options, container
 from runtime.container.facts import HostFacts, host_facts
 from runtime.container.launch.process import CommandNotRunnable
 from runtime.container.launch.streams import Gathering, Pipes
-from runtime.container.spec import Limits
+from runtime.container.spec import HOST_NETWORK, Limits
 from runtime.container.trial import obstacle
 from runtime.image import Image, Store, using_snapshots
+from runtime.network.ports import Port
+from runtime.volume.mount import MountRequest
 
 
 def backend(within: str | None = None) -> nullcontext["ContainerBackend"]:
@@ -46,7 +49,10 @@ class ContainerBackend:
         names: dict[str, Limit] = {"cpu": "cpus", "memory": "memory", "pids": "pids"}
         offered = {c for h in self._facts.hierarchies for c in h.controllers}
         enforced = frozenset(limit for name, limit in names.items() if name in offered)
-        return Features(enforces=enforced, exec=True, stdin=True)
+        networks = frozenset({NO_NETWORK, HOST_NETWORK, DEFAULT_NETWORK})
+        return Features(
+            enforces=enforced, exec=True, stdin=True, mounts=True, ports=True, networks=networks
+        )
 
     def probe(self) -> Unavailable | None:
         """Start the smallest container."""
@@ -103,7 +109,16 @@ class ContainerBackend:
             user=spec.user,
             limits=Limits(memory_bytes=spec.memory_bytes, cpus=spec.cpus, pids=spec.pids),
             within=self._within,
+            attached=_wishes(spec),
         )
+
+
+def _wishes(spec: InstanceSpec) -> Wishes:
+    mounts = (
+        MountRequest(kind="bind", source=host, target=inside) for host, inside in spec.mounts
+    )
+    ports = (Port(host=host, inside=inside) for host, inside in spec.ports)
+    return Wishes(mounts=tuple(mounts), network=spec.network, ports=tuple(ports))
 
 
 def _instance(running: Container, requested_ns: int, gathering: Gathering) -> ProcessInstance:

@@ -126,7 +126,7 @@ class Execution:
             env=self._environment(step) | shown.env,
             cwd=step.cwd,
             user=step.user,
-            binds=shown.binds,
+            mounts=shown.binds,
             host_network=not self._network(step),
             hostname=HOST_NAME,
         )

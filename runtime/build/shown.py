@@ -20,9 +20,9 @@ from runtime.build.inputs import Inputs
 from runtime.build.model import FromContext, Mount, RunStep
 from runtime.build.rootfs import Rootfs
 from runtime.build.views import Views
-from runtime.container.spec import Bind
 from runtime.errors import BuildError
 from runtime.image.durable import locked
+from runtime.volume.mount import Mount as Bind
 
 SCRIPT = "/dev/pipes/EOF"
 """Where a here-document that is a script lies, in a /dev that no layer has."""
@@ -91,7 +91,7 @@ class Shows:
         return Bind(
             source=str(source),
             target=mount.target or "/",
-            directory=source.is_dir(),
+            is_directory=source.is_dir(),
             read_only=mount.read_only,
         )
 
@@ -176,14 +176,14 @@ def _really(bind: Bind, rootfs: Rootfs) -> Bind:
     if real == "/":
         raise BuildError("--mount: nothing can be mounted on the root directory")
     return Bind(
-        source=bind.source, target=real, directory=bind.directory, read_only=bind.read_only
+        source=bind.source, target=real, is_directory=bind.is_directory, read_only=bind.read_only
     )
 
 
 def _file(path: Path, data: bytes, target: str, *, mode: int = 0o644) -> Bind:
     path.write_bytes(data)
     path.chmod(mode)
-    return Bind(source=str(path), target=target, directory=False, read_only=False)
+    return Bind(source=str(path), target=target, is_directory=False)
 
 
 def _tmpfs(place: Path, opened: ExitStack, options: str) -> Path:

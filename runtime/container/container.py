@@ -7,7 +7,9 @@ from collections.abc import Iterator, Mapping, Sequence
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
+from typing import TYPE_CHECKING
 
+from runtime.container.attachments import Wishes, foreseen, given
 from runtime.container.cgroups import place
 from runtime.container.facts import HostFacts, host_facts
 from runtime.container.interrupts import delivered, held
@@ -16,7 +18,13 @@ from runtime.container.launch.process import Executor, Process, start
 from runtime.container.launch.streams import Gathering, Pipes
 from runtime.container.mounts import MAX_OPTIONS_BYTES, overlay_options
 from runtime.container.plan import plan, plan_exec
-from runtime.container.spec import Bind, ContainerSpec, Limits, ProcessSpec
+from runtime.container.spec import (
+    HOST_NETWORK,
+    OWN_NETWORK,
+    ContainerSpec,
+    Limits,
+    ProcessSpec,
+)
 from runtime.container.state import (
     instances_dir,
     new_directory,
@@ -33,6 +41,10 @@ from runtime.image import (
     imitate,
     using_snapshots,
 )
+from runtime.volume.mount import Mount
+
+if TYPE_CHECKING:
+    from runtime.network.attachment import Attachment
 
 PURPOSE = "container"
 """Under this name images are kept in one tree that have more layers than a mount can name."""
@@ -44,6 +56,8 @@ class Options:
 
     *within* is a path of groups below our own in which the container's groups are made.
     *executor* runs the plans; None is the fastest that this machine has.
+    *mounts* are ready to be made; *attached* is what has to be found or made first: a network,
+    ports, volumes.
     """
 
     env: Mapping[str, str] = field(default_factory=dict)
@@ -53,9 +67,10 @@ class Options:
     limits: Limits = Limits()  # noqa: RUF009 - a frozen value
     within: str | None = None
     seccomp: bool = True
-    binds: tuple[Bind, ...] = ()
+    mounts: tuple[Mount, ...] = ()
     host_network: bool = False
     hostname: str | None = None
+    attached: Wishes = Wishes()  # noqa: RUF009 - a frozen value
     executor: Executor | None = None
 
 
@@ -120,15 +135,16 @@ def container_spec(
         limits=options.limits,
         within=options.within,
         seccomp=options.seccomp,
-        binds=options.binds,
-        host_network=options.host_network,
+        network=HOST_NETWORK if options.host_network else OWN_NETWORK,
+        mounts=options.mounts,
     )
 
 
 def explain(image: Image, argv: Sequence[str], options: Options) -> Plan:
     """The plan for running *argv*; nothing of it is done, but the image is unpacked if need be."""
     with using_snapshots(Store(), image) as layers:
-        return plan(_spec(image, argv, options, layers.paths, name="0" * 12), host_facts())
+        spec = _spec(image, argv, options, layers.paths, name="0" * 12)
+        return plan(foreseen(spec, options.attached), host_facts())
 
 
 class Container:
@@ -141,8 +157,10 @@ class Container:
         process: Process,
         *,
         executor: Executor | None = None,
+        network: "Attachment | None" = None,
     ) -> None:
         self.spec = spec
+        self.network = network
         self.id = spec.id
         self.pid = process.pid
         self.directory = Path(spec.directory)
@@ -210,7 +228,7 @@ def container(
         layers = undo.enter_context(using_snapshots(Store(), image))
         spec = _spec(image, argv, options, layers.paths, name=secrets.token_hex(6))
         facts = host_facts() if facts is None else facts
-        yield undo.enter_context(_started(image, spec, facts, stdio, options.executor))
+        yield undo.enter_context(_started(image, spec, options, facts, stdio))
 
 
 def _spec(
@@ -230,11 +248,10 @@ def _spec(
 def _started(
     image: Image,
     spec: ContainerSpec,
+    options: Options,
     facts: HostFacts,
     stdio: tuple[int, int, int],
-    executor: Executor | None,
 ) -> Iterator[Container]:
-    decided = plan(spec, facts)
     with held() as before, ExitStack() as undo:
         groups = [Path(g.path) for g in place(facts.hierarchies, spec.id, spec.within)]
         directory = new_directory(spec.id)
@@ -243,11 +260,15 @@ def _started(
         for layer in ("upper", "work", "root"):
             (directory / layer).mkdir()
         imitate(directory / "upper", Path(spec.lower[0]))
+        layers = [Path(path) for path in spec.lower]
+        spec, network = undo.enter_context(given(spec, options.attached, layers))
+        decided = plan(spec, facts)
         run_steps(decided.host)
+        executor = options.executor
         init = start(decided, stdin=stdio[0], stdout=stdio[1], stderr=stdio[2], executor=executor)
         undo.callback(init.close)
         with delivered(before):
-            yield Container(spec, facts, init, executor=executor)
+            yield Container(spec, facts, init, executor=executor, network=network)
 
 
 @contextmanager

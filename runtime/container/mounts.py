@@ -14,6 +14,7 @@ from runtime import syscalls
 from runtime.container.cgroups import Hierarchy
 from runtime.container.spec import ContainerSpec
 from runtime.container.steps import Slot, Step
+from runtime.volume.mount import Mount
 
 _NO_PROGRAMS = syscalls.MS_NOSUID | syscalls.MS_NODEV | syscalls.MS_NOEXEC
 MAX_OPTIONS_BYTES = 4095
@@ -52,6 +53,7 @@ def plan_root(spec: ContainerSpec) -> Iterator[Step]:
     told = overlay_options(spec.lower, spec.directory)
     private = syscalls.MS_REC | syscalls.MS_PRIVATE
     yield Step("mount", ("", "/", "", private, ""), "nothing we mount shows outside")
+    yield from _plan_sources(spec.mounts)
     if base := _common(spec.lower):
         yield Step("chdir", (base,), "many layers are named from here: mount(2) has little room")
     yield Step(
@@ -93,6 +95,73 @@ def plan_kernel_files(hierarchies: tuple[Hierarchy, ...]) -> Iterator[Step]:
     yield from _plan_cgroups(hierarchies)
     yield from _plan_masks()
     yield Step("umask", (0o022,), "what programs expect")
+
+
+def plan_mounts(mounts: tuple[Mount, ...], *, on_devices: bool) -> Iterator[Step]:
+    """Steps that put each mount in its place: those below /dev later, when that is ours.
+
+    The others come before /proc and /sys, so that no link of the image brings them on top of
+    what is masked there. We stand inside already: a link leads to a place in the container.
+    """
+    chosen = [
+        (number, mount)
+        for number, mount in enumerate(mounts)
+        if mount.target.startswith("/dev/") == on_devices
+    ]
+    if chosen:
+        yield Step("umask", (0o022,), "places to mount on are made as programs would make them")
+    for number, mount in chosen:
+        yield from _plan_place(mount)
+        if mount.source:
+            yield from _plan_attaching(number, mount)
+        else:
+            flags = syscalls.MS_NOSUID | syscalls.MS_NODEV
+            flags |= 0 if mount.exec else syscalls.MS_NOEXEC
+            flags |= syscalls.MS_RDONLY if mount.read_only else 0
+            arguments = ("tmpfs", mount.target, "tmpfs", flags, mount.options)
+            yield Step("mount", arguments, "memory of its own")
+
+
+def _plan_sources(mounts: tuple[Mount, ...]) -> Iterator[Step]:
+    """Take hold of what comes from the host while it can be seen: copies of its mounts."""
+    copied = syscalls.OPEN_TREE_CLONE | syscalls.OPEN_TREE_CLOEXEC | syscalls.AT_RECURSIVE
+    for number, mount in enumerate(mounts):
+        if not mount.source:
+            continue
+        slot = f"mount{number}"
+        reason = f"what {mount.target} is to show, with all that is mounted below it"
+        yield Step("open_tree", (-100, mount.source, copied), reason, opens=slot)
+        locks = syscalls.MOUNT_ATTR_NOSUID | syscalls.MOUNT_ATTR_NODEV
+        reason = "its device files are dead, its set-user-ID bits too"
+        if mount.read_only:
+            locks, reason = locks | syscalls.MOUNT_ATTR_RDONLY, f"{reason}, nothing is written"
+        yield Step("mount_setattr", (Slot(slot), locks), reason)
+
+
+def _plan_place(mount: Mount) -> Iterator[Step]:
+    """Directories down to the target, and a file if what is shown is one."""
+    parts = mount.target.strip("/").split("/")
+    directories = parts if mount.is_directory else parts[:-1]
+    for depth in range(1, len(directories) + 1):
+        path = "/" + "/".join(directories[:depth])
+        yield Step("mkdir", (path, 0o755), "somewhere to mount", allow=_EXISTS)
+    if not mount.is_directory:
+        mode = stat.S_IFREG | 0o644
+        yield Step("mknod", (mount.target, mode, 0), "a file to mount on", allow=_EXISTS)
+
+
+def _plan_attaching(number: int, mount: Mount) -> Iterator[Step]:
+    held = f"mount{number}"
+    kind = "directory" if mount.is_directory else "file"
+    flags = os.O_PATH | os.O_CLOEXEC | (0 if mount.follows_links else os.O_NOFOLLOW)
+    flags |= os.O_DIRECTORY if mount.is_directory else 0
+    where = (-100, mount.target, flags, syscalls.RESOLVE_IN_ROOT)
+    yield Step("openat2", where, "the place, inside of the container", opens="place")
+    yield Step(
+        "move_mount", (Slot(held), Slot("place")), f"{mount.source}, a {kind}, is seen here"
+    )
+    yield Step("close", (Slot("place"),), "nothing stays open")
+    yield Step("close", (Slot(held),), "that leads outside")
 
 
 def plan_cwd(cwd: str) -> Iterator[Step]:

@@ -8,13 +8,12 @@ from dataclasses import replace
 
 from runtime import syscalls
 from runtime.container import programs
-from runtime.container.binds import plan_sources, plan_targets
 from runtime.container.cgroups import Group, place, plan_groups, plan_joining, plan_removal
 from runtime.container.facts import HostFacts
-from runtime.container.mounts import plan_cwd, plan_kernel_files, plan_root
+from runtime.container.mounts import plan_cwd, plan_kernel_files, plan_mounts, plan_root
 from runtime.container.privileges import plan_identity, plan_parting, plan_privileges
 from runtime.container.seccomp import default_filter
-from runtime.container.spec import ContainerSpec, ProcessSpec
+from runtime.container.spec import HOST_NETWORK, OWN_NETWORK, ContainerSpec, ProcessSpec
 from runtime.container.steps import WAITING, Plan, Slot, Step
 from runtime.errors import Unsupported
 
@@ -27,6 +26,7 @@ NAMESPACES = (
 )
 """Made by the clone; the cgroup namespace is made later, inside the container's own groups."""
 
+_NEWNET = syscalls.CLONE_NEWNET
 _SIOCSIFFLAGS = 0x8914  # netdevice(7)
 _IFF_UP = 1
 _DEFAULT_PATH = "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin"
@@ -43,7 +43,7 @@ def plan(spec: ContainerSpec, facts: HostFacts) -> Plan:
     groups = place(facts.hierarchies, spec.id, spec.within)
     return Plan(
         host=tuple(plan_groups(groups, spec.limits)),
-        clone_flags=NAMESPACES & ~(syscalls.CLONE_NEWNET if spec.host_network else 0),
+        clone_flags=NAMESPACES if spec.network == OWN_NETWORK else NAMESPACES ^ _NEWNET,
         inside=tuple(_plan_inside(spec, facts, groups)),
         undo=tuple(plan_removal(groups)),
     )
@@ -119,19 +119,30 @@ def _plan_inside(
     spec: ContainerSpec, facts: HostFacts, groups: tuple[Group, ...]
 ) -> Iterator[Step]:
     yield Step("setsid", (), "a session of its own, no terminal of ours", phase="init")
+    yield from _plan_network(spec.network)
     yield from plan_joining(groups)
     yield Step("unshare", (syscalls.CLONE_NEWCGROUP,), "its groups are the top that it sees")
-    yield from plan_sources(spec.binds)
     yield from plan_root(spec)
+    yield from plan_mounts(spec.mounts, on_devices=False)
     yield from plan_kernel_files(facts.hierarchies)
-    yield from plan_targets(spec.binds)
+    yield from plan_mounts(spec.mounts, on_devices=True)
     yield Step("sethostname", (spec.hostname,), "a name of its own")
-    if not spec.host_network:
+    if spec.network == OWN_NETWORK:
         yield from _plan_loopback()
     yield from plan_cwd(spec.process.cwd)
     yield from _plan_image(spec.process, facts.machine)
     yield from plan_privileges(spec.process, facts, seccomp=_filter(spec, facts))
     yield from _plan_program(spec.process)
+
+
+def _plan_network(network: str) -> Iterator[Step]:
+    """Enter the namespace that was made and configured before, if there is one."""
+    if network in {OWN_NETWORK, HOST_NETWORK}:
+        return
+    flags = os.O_RDONLY | os.O_CLOEXEC
+    yield Step("openat2", (-100, network, flags, 0), "a network made for it", opens="network")
+    yield Step("setns", (Slot("network"), _NEWNET), "its interfaces are all that it sees")
+    yield Step("close", (Slot("network"),), "that was all")
 
 
 def _plan_loopback() -> Iterator[Step]:

@@ -4,6 +4,10 @@ from dataclasses import dataclass
 
 from runtime.errors import SpecError
 from runtime.image import Identity
+from runtime.volume.mount import Mount
+
+OWN_NETWORK, HOST_NETWORK = "own", "host"
+"""A network namespace of its own with nothing but a loopback device; the one we are in."""
 
 MIN_MEMORY_BYTES = 4 << 20
 """Below this not even the smallest program starts; the kernel would kill it without a word."""
@@ -55,26 +59,14 @@ class ProcessSpec:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Bind:
-    """A file or directory from outside, shown inside at *target*; *directory* tells which it is.
-
-    Both paths are absolute. The way to *target*, and *target*, are made where they are missing.
-    """
-
-    source: str
-    target: str
-    directory: bool
-    read_only: bool = True
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
 class ContainerSpec:
     """A container: *lower* makes the image's tree, *directory* holds what is its own.
 
     *lower* are the directories that overlayfs lays over each other, topmost first. *directory*
     must exist with ``upper``, ``work`` and ``root`` in it, all on one file system that overlayfs
     takes as upper. *within* is a path of groups, made before, that the container's own are made
-    in.
+    in. *network* is OWN_NETWORK, HOST_NETWORK, or a path that opens a network namespace made
+    before.
     """
 
     id: str
@@ -85,8 +77,8 @@ class ContainerSpec:
     limits: Limits = Limits()
     within: str | None = None
     seccomp: bool = True
-    binds: tuple[Bind, ...] = ()
-    host_network: bool = False
+    network: str = OWN_NETWORK
+    mounts: tuple[Mount, ...] = ()
 
     def __post_init__(self) -> None:
         """Raise SpecError for paths that overlayfs's option string cannot carry."""

@@ -97,7 +97,7 @@ def remove_instance(directory: Path, groups: Sequence[Path] | None = None) -> No
 
     The *groups* are those recorded, unless the caller knows them.
     """
-    for group in _groups(directory) if groups is None else groups:
+    for group in groups_of(directory) if groups is None else groups:
         if not _is_removed(group):
             _empty(group)
             remove_tree(group)
@@ -172,7 +172,7 @@ def _owner(directory: Path) -> dict[str, object] | None:
     return record if isinstance(record, dict) and {"pid", "started_ticks"} <= set(record) else None
 
 
-def _groups(directory: Path) -> tuple[Path, ...]:
+def groups_of(directory: Path) -> tuple[Path, ...]:
     """The recorded groups, if they look like ours: below a cgroup mount, named as *directory*."""
     recorded = (_owner(directory) or {}).get("cgroups", [])
     paths = [Path(p) for p in recorded if isinstance(p, str)] if isinstance(recorded, list) else []

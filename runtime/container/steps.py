@@ -135,6 +135,7 @@ def _render_argument(argument: Argument) -> str:
 
 _FLAG_ARGUMENTS = {
     ("mount", 3): "MS_",
+    ("mount_setattr", 1): "MOUNT_ATTR_",
     ("umount2", 1): "MNT_",
     ("unshare", 0): "CLONE_",
     ("setns", 1): "CLONE_",

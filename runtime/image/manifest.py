@@ -5,9 +5,9 @@ have the same fields and are read too.
 """
 
 import re
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import Any
+from typing import Any, Literal
 
 from runtime.errors import ImageError
 from runtime.image.document import Node, parse_document
@@ -21,6 +21,7 @@ DOCKER_MANIFEST_TYPE = "application/vnd.docker.distribution.manifest.v2+json"
 MANIFEST_TYPES = frozenset({MANIFEST_TYPE, DOCKER_MANIFEST_TYPE})
 
 _RFC3339 = re.compile(r"\d{4}-\d\d-\d\d[Tt]\d\d:\d\d:\d\d(\.\d{1,9})?([Zz]|[+-]\d\d:\d\d)")
+_PORT = re.compile(r"[0-9]{1,5}")
 _ENV_NAME = re.compile(r"[^=]+=", re.DOTALL)
 
 
@@ -93,6 +94,8 @@ class ImageConfig:
     labels: Mapping[str, str] = field(default_factory=dict)
     diff_ids: tuple[str, ...] = ()
     created: str | None = None
+    exposed: tuple[tuple[int, Literal["tcp", "udp"]], ...] = ()
+    """Ports with their protocol (``tcp`` or ``udp``); others are left out."""
 
     @classmethod
     def from_json(cls, raw: bytes, digest: str) -> "ImageConfig":
@@ -111,6 +114,7 @@ class ImageConfig:
             labels=config["Labels"].mapping(),
             diff_ids=tuple(_digest(entry) for entry in document["rootfs"]["diff_ids"].items()),
             created=_moment(document["created"]),
+            exposed=tuple(_exposed(config["ExposedPorts"])),
         )
 
     def command(self, cmd: Sequence[str] = ()) -> tuple[str, ...]:
@@ -198,6 +202,22 @@ def _absolute(node: Node) -> str:
     if not path.startswith("/"):
         raise node.wrong("an absolute path")
     return path
+
+
+def _exposed(node: Node) -> Iterator[tuple[int, Literal["tcp", "udp"]]]:
+    """The keys of an object whose values mean nothing (image-spec, config.md)."""
+    if not node.present:
+        return
+    if not isinstance(node.value, dict):
+        raise node.wrong("an object")
+    for key in node.value:
+        number, _, protocol = key.partition("/")
+        if not _PORT.fullmatch(number) or not 0 < int(number) < 1 << 16:
+            raise node[key].wrong("a port such as 80/tcp")
+        if protocol in {"", "tcp"}:
+            yield int(number), "tcp"
+        elif protocol == "udp":
+            yield int(number), "udp"
 
 
 def _moment(node: Node) -> str | None:

@@ -7,6 +7,7 @@ import socket
 import threading
 import time
 from collections.abc import Iterator
+from pathlib import Path
 
 import leftovers
 import pytest
@@ -14,7 +15,10 @@ import pytest
 from benchmarks.backend import Features, InstanceSpec, InstanceTimeout
 from benchmarks.backends import BACKENDS, OWN
 from benchmarks.launcher import InstanceFailed, RemoteBackend, RemoteInstance, worker
+from runtime import syscalls
 from runtime.image import Image
+from runtime.network import links
+from runtime.network.netlink import Line
 
 pytestmark = pytest.mark.slow
 WAIT_S = 60.0
@@ -55,6 +59,24 @@ def backend(name: str, busybox: Image) -> Iterator[RemoteBackend]:
     with worker(name) as backend:
         backend.prepare(busybox.digest)
         yield backend
+
+
+@pytest.fixture
+def elsewhere() -> Iterator[None]:
+    """In a network namespace of the test's own, workers included: the machine's stays as it is."""
+    if os.geteuid() != 0:
+        yield
+        return
+    own = "/proc/thread-self/ns/net"
+    before = os.open(own, os.O_RDONLY)
+    syscalls.unshare(syscalls.CLONE_NEWNET)
+    try:
+        with Line() as line:
+            links.bring_up(line, 1)
+        yield
+    finally:
+        syscalls.setns(before, syscalls.CLONE_NEWNET)
+        os.close(before)
 
 
 def shell(image: Image, script: str, **changes: object) -> InstanceSpec:
@@ -255,6 +277,48 @@ def test_a_cpu_limit_is_enforced(
     used_s = sum(float(t.rstrip("s").split("m")[0]) * 60 + float(t.rstrip("s").split("m")[1])
                  for t in children)  # fmt: skip
     assert used_s <= wall_s * 1.25
+
+
+def test_a_directory_is_shared(
+    backend: RemoteBackend, busybox: Image, features: Features, tmp_path: Path
+) -> None:
+    if not features.mounts:
+        pytest.skip(f"{backend.name} mounts nothing, and says so")
+    (tmp_path / "given").write_text("given")
+    mounts = ((str(tmp_path), "/mnt/shared"),)
+    script = "cat /mnt/shared/given; echo back > /mnt/shared/back"
+    with backend.launch(shell(busybox, script, mounts=mounts)) as instance:
+        assert instance.wait(timeout_s=WAIT_S).stdout == b"given"
+    assert (tmp_path / "back").read_text() == "back\n"
+
+
+@pytest.mark.usefixtures("elsewhere")
+def test_a_port_leads_inside(backend: RemoteBackend, busybox: Image, features: Features) -> None:
+    if not features.ports:
+        pytest.skip(f"{backend.name} publishes no ports, and says so")
+    with socket.create_server(("", 0)) as free:
+        port = free.getsockname()[1]
+    script = "mkdir /srv && echo served > /srv/f && httpd -p 80 -h /srv && echo on && sleep 1000"
+    spec = shell(busybox, script, ports=((port, 80),), network="bridge")
+    with backend.launch(spec) as instance:
+        assert instance.until_output(timeout_s=WAIT_S)
+        with socket.create_connection(("127.0.0.1", port), WAIT_S) as line:
+            line.sendall(b"GET /f HTTP/1.0\r\n\r\n")
+            assert line.makefile("rb").read().endswith(b"served\n")
+
+
+@pytest.mark.usefixtures("elsewhere")
+def test_the_network_is_the_one_that_was_asked_for(
+    backend: RemoteBackend, busybox: Image, features: Features
+) -> None:
+    own = {name for _, name in socket.if_nameindex()}
+    for network in sorted(features.networks):
+        with backend.launch(shell(busybox, "ls /sys/class/net", network=network)) as instance:
+            seen = set(instance.wait(timeout_s=WAIT_S).stdout.decode().split())
+        if network == "host" and backend.name not in {"host", *MACHINES}:
+            assert seen == own
+        elif network == "bridge":
+            assert "eth0" in seen
 
 
 def test_the_same_image_on_its_own_terms(

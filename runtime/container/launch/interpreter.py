@@ -108,7 +108,8 @@ def _tolerate(step: Step, index: int, errno: int) -> None:
 
 def step_error(step: Step, index: int, errno: int) -> StepError:
     """The error that says which step of a plan the kernel refused."""
-    subject = next((a for a in step.args if isinstance(a, str) and a), str(step.args[:1]))
+    words = (a.name if isinstance(a, Slot) else a for a in step.args)
+    subject = next((a for a in words if isinstance(a, str) and a), str(step.args[:1]))
     return StepError(
         errno, step.call, subject, index=index, reason=step.reason, remedy=_REMEDIES.get(errno)
     )
@@ -118,10 +119,12 @@ _REMEDIES: Mapping[int, str] = {
     1: "isoscope must run as root for containers, and not inside another container's limits",
     7: "the command and its environment are longer than the kernel takes: shorten them",
     12: "the machine is out of memory",
+    20: "a file stands where a directory must be, or the other way round: look at the image",
     28: "the file system is full: free space, then try again",
+    38: "the kernel is too old for this call",
     40: "the image has a symbolic link where a directory must be",
 }
-"""By errno: EPERM, E2BIG, ENOMEM, ENOSPC, ELOOP."""
+"""By errno: EPERM, E2BIG, ENOMEM, ENOTDIR, ENOSPC, ENOSYS, ELOOP."""
 
 
 def _do(step: Step, slots: dict[str, int]) -> None:

@@ -16,7 +16,7 @@ from runtime.container.rungs.attempt import refusal
 from runtime.container.rungs.rung import Rung, found_of
 from runtime.errors import RuntimeFault
 
-NETWORKS = ("networks and ports (not made yet)",)
+NETWORKS = ("run --network", "run -p")
 """What is lost without them."""
 
 _NETLINK_ROUTE, _NETLINK_NETFILTER = 0, 12

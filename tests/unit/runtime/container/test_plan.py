@@ -1,6 +1,9 @@
+from dataclasses import replace
+
 import golden_files
 import pytest
 
+from runtime import syscalls
 from runtime.container.cgroups import Hierarchy
 from runtime.container.facts import HostFacts
 from runtime.container.plan import plan, plan_exec, plan_plain
@@ -8,6 +11,7 @@ from runtime.container.spec import ContainerSpec, Limits, ProcessSpec
 from runtime.container.steps import Plan, render
 from runtime.errors import SpecError, Unsupported
 from runtime.image import Identity
+from runtime.volume.mount import Mount
 
 ROOT = Identity(uid=0, gid=0, groups=(), home="/root")
 
@@ -61,6 +65,19 @@ def container(
     )
 
 
+def attached() -> ContainerSpec:
+    """With everything that a container can be given."""
+    mounts = (
+        Mount(target="/etc/hosts", source="/i/hosts", is_directory=False, follows_links=False),
+        Mount(target="/srv/data", source="/volumes/data/files", read_only=True),
+        Mount(target="/run", options="size=1m,mode=755"),
+        Mount(target="/dev/shm/x", source="/tmp/x"),
+    )
+    return replace(
+        container("true", limits=Limits()), network="/proc/42/fd/7", mounts=mounts
+    )  # fmt: skip
+
+
 @pytest.mark.parametrize(
     ("name", "made"),
     [
@@ -68,6 +85,7 @@ def container(
         ("v2", plan(container("sh", "-c", "exit 7"), facts(V2))),
         ("idle", plan(container(limits=Limits()), facts(V1))),
         ("layers", plan(container("sh", limits=Limits(), lower=SEVERAL), facts(V2))),
+        ("attached", plan(attached(), facts(v1("pids")))),
         ("exec", plan_exec(process("id"), container(), facts(V1))),
         ("host", plan_plain(process("/bin/id"), "/home/rootfs/tree", "x86_64")),
     ],
@@ -115,6 +133,26 @@ def test_all_mounts_but_the_root_come_after_the_old_root_is_gone() -> None:
     gone = next(i for i, step in enumerate(inside) if step.call == "umount2")
     before = [step.args[1] for step in inside[:gone] if step.call == "mount"]
     assert before == ["/", "/home/instances/0123456789ab/root"]
+
+
+def test_mounts_come_before_proc_except_those_on_devices_of_its_own() -> None:
+    inside = plan(attached(), facts()).inside
+    own = [s.args[1] for s in inside if s.call in {"mount", "mkdir", "openat2"}]
+    gone = next(i for i, step in enumerate(inside) if step.call == "umount2")
+    assert own.index("/srv/data") < own.index("/proc") < own.index("/dev/shm/x")
+    for position, step in enumerate(inside):
+        assert (position < gone) == (step.call == "open_tree") or step.call not in {
+            "open_tree", "move_mount",
+        }  # fmt: skip
+    places = [s.args[3] for s in inside if s.call == "openat2" and s.opens == "place"]
+    assert syscalls.RESOLVE_IN_ROOT in places
+
+
+def test_the_network_of_the_machine_is_neither_made_nor_configured() -> None:
+    made = plan(replace(container("true"), network="host"), facts())
+    assert not made.clone_flags & syscalls.CLONE_NEWNET
+    assert not calls(made, "socket")
+    assert not calls(made, "setns")
 
 
 def test_a_limit_that_nothing_enforces_is_refused() -> None:
