@@ -22,7 +22,7 @@ from vmbackend.accelerator import (
     accelerator,
     emulator_path,
 )
-from vmbackend.account import KVM_DEVICE
+from vmbackend.account import KVM_DEVICE, NAME, emulator_account
 from vmbackend.compiler import WATCHDOG, compiled, missing_compiler
 from vmbackend.disk import administrators_path
 from vmbackend.errors import MachineError, MachineUnavailable
@@ -196,7 +196,9 @@ def _emulator() -> str:
 def _driver() -> str:
     if (reason := missing()) is not None:
         raise reason
-    return f"opened, in this process (libvirt-python {metadata.version('libvirt-python')})"
+    runs_as = "this user" if emulator_account() is None else NAME
+    version = metadata.version("libvirt-python")
+    return f"opened, in this process (libvirt-python {version}); QEMU runs as {runs_as}"
 
 
 def _guest_kernel() -> str:

@@ -82,6 +82,7 @@ def test_an_idle_machine_runs_many_commands(busybox: str) -> None:
         assert ask("nproc").stdout == b"1\n"
         assert ask("ps", "-o", "pid,comm").stdout.split()[2:4] == [b"1", b"init"]
         assert ask("sh", "-c", "ip link show lo | grep -c UP").stdout == b"1\n"
+        assert ask("ls", "/sys/class/net").stdout == b"lo\n"
         assert ask("sh", "-c", "echo hi > /dev/shm/x; cat /dev/shm/x <&0").stdout == b"hi\n"
 
         parallel: list[bytes] = []

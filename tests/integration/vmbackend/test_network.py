@@ -108,8 +108,3 @@ def test_a_published_port_alone_opens_no_way_out(busybox: str) -> None:
         assert guest.run(["sh", "-c", SERVE_TCP], timeout_s=LIMIT_S).exit_status == 0
         assert ask_tcp(port) == b"over tcp"
         assert not hears_of(listener, guest)
-
-
-def test_without_a_network_there_is_the_loopback_only(busybox: str) -> None:
-    with machine(MachineSpec(image=busybox)) as guest:
-        assert guest.run(["ls", "/sys/class/net"], timeout_s=LIMIT_S).stdout == b"lo\n"
