@@ -126,6 +126,8 @@ def _meant(entries: Sequence[Entry], name: str) -> list[Entry]:
 def _reference_in(entries: Sequence[Entry], name: str) -> str | None:
     """The spelling under which *name* stands in the index, or None if it is no name there."""
     names = {entry.reference for entry in entries}
+    if is_digest(name):  # nobody's name for an image can be a digest of another
+        return None
     if name in names:  # also one that another tool wrote and our grammar refuses
         return name
     if _PREFIX.fullmatch(name) and f"{name}:latest" not in names:

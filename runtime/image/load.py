@@ -73,10 +73,7 @@ def load(store: Store, source: BinaryIO) -> tuple[Image, ...]:
 
 
 def _named(store: Store, digest: str, references: tuple[str, ...]) -> Image:
-    image = store.keep(digest)
-    for reference in references:
-        image = store.tag(digest, reference)
-    return image
+    return store.tag(digest, *references) if references else store.keep(digest)
 
 
 # An OCI layout
@@ -112,11 +109,12 @@ def _verified(archive: Bundle, descriptor: Descriptor, names: tuple[str, ...]) -
     manifest = Manifest.from_json(raw, descriptor.digest)
     config = ImageConfig.from_json(_blob(archive, manifest.config), manifest.config.digest)
     image_of(descriptor, manifest, config, ())  # raises where they contradict each other
-    for layer in manifest.layers:
+    layers = tuple(dict.fromkeys(manifest.layers))  # one that stands there often is read once
+    for layer in layers:
         _check(archive, layer)
 
     def write(store: Store) -> Descriptor:
-        for blob in (manifest.config, *manifest.layers):
+        for blob in (manifest.config, *layers):
             store.write_blob(archive.open(_path(blob)), blob.media_type, expected=blob.digest)
         return store.write_blob(raw, manifest.media_type, expected=descriptor.digest)
 
@@ -188,17 +186,17 @@ def _docker_image(archive: Bundle, line: Node) -> Found:
             f" {len(config.diff_ids)} diff_ids"
         )
     pairs = tuple(zip(layers, config.diff_ids, strict=True))
-    for name, diff_id in pairs:
+    for name, diff_id in dict.fromkeys(pairs):
         with _tar(archive, name, diff_id) as tar:
             tar.drain()
 
     def write(store: Store) -> Descriptor:
-        written = [_write_layer(store, archive, name, diff_id) for name, diff_id in pairs]
+        once = {pair: _write_layer(store, archive, *pair) for pair in dict.fromkeys(pairs)}
         manifest = {
             "schemaVersion": 2,
             "mediaType": MANIFEST_TYPE,
             "config": store.write_blob(raw, CONFIG_TYPE).to_json(),
-            "layers": [layer.to_json() for layer in written],
+            "layers": [once[pair].to_json() for pair in pairs],
         }
         return store.write_blob(render_document(manifest), MANIFEST_TYPE)
 

@@ -100,8 +100,8 @@ def _check_name(text: str, registry: str | None, repository: str) -> None:
                 f"the name part {_shown(part)} is not lower-case letters and digits joined by"
                 " '.', '_', '__' or '-'",
             )
-    if registry is None and _HEX_ID.fullmatch(repository):
-        raise _wrong(text, "a name of 64 hex digits would be taken for a digest")
+    if registry is None and (repository == "sha256" or _HEX_ID.fullmatch(repository)):
+        raise _wrong(text, "such a name would be taken for a digest")
     if len(repository) + len(registry or "") > MAX_NAME_CHARACTERS:
         raise _wrong(text, f"the name is longer than {MAX_NAME_CHARACTERS} characters")
 

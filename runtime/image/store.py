@@ -113,23 +113,24 @@ class Store:
         with self.writing(), self._told():
             return write_blob(self._blobs, self._ingest, source, media_type, expected=expected)
 
-    def tag(self, digest: str, reference: str) -> Image:
-        """Let *reference* name the image whose manifest is the blob *digest*.
+    def tag(self, digest: str, *references: str) -> Image:
+        """Let *references* name the image whose manifest is the blob *digest*.
 
-        An image that had the name keeps its place without it. Raises ImageError if the manifest,
+        An image that had a name keeps its place without it. Raises ImageError if the manifest,
         its configuration or one of its layers is not in the store.
         """
-        name = parse_reference(reference)
-        if name.digest not in {None, digest}:
-            raise ImageError(f"{reference!r} names another digest than {digest}")
-        return self._enter(digest, str(name))
+        names = [parse_reference(reference) for reference in references]
+        for name in names:
+            if name.digest not in {None, digest}:
+                raise ImageError(f"{str(name)!r} names another digest than {digest}")
+        return self._enter(digest, *map(str, names))
 
     def keep(self, digest: str) -> Image:
         """Make the image whose manifest is the blob *digest* one of the store's, without a name.
 
         One that has names keeps them. Raises ImageError as ``tag`` does.
         """
-        return self._enter(digest, None)
+        return self._enter(digest)
 
     def remove(self, *names: str, guard: Callable[[str], None] | None = None) -> tuple[str, ...]:
         """Drop all *names* or none; delete what nothing needs any more; the blobs deleted.
@@ -227,7 +228,7 @@ class Store:
     def _ingest(self) -> Path:
         return self.root / "ingest"
 
-    def _enter(self, digest: str, reference: str | None) -> Image:
+    def _enter(self, digest: str, *references: str) -> Image:
         with self.writing():
             raw = self.read_blob(digest)
             manifest = Manifest.from_json(raw, digest)
@@ -236,10 +237,8 @@ class Store:
                 media_type=manifest.media_type, digest=digest, size_bytes=len(raw)
             )
             with self._told(), locked(self.root / "index.lock"):
-                entries = self._entries()
-                if reference is None:
-                    entries = index.listed(entries, descriptor)
-                else:
+                entries = index.listed(self._entries(), descriptor)
+                for reference in references:
                     entries = index.tagged(entries, descriptor, reference)
                 image = self._load(entries, descriptor)
                 self._write_entries(entries)
@@ -257,7 +256,13 @@ class Store:
         return index.parse_index(raw)
 
     def _write_entries(self, entries: Sequence[index.Entry]) -> None:
-        write_whole(self.root / "index.json", index.render_index(entries))
+        raw = index.render_index(entries)
+        if len(raw) > MAX_DOCUMENT_BYTES:  # who reads it would refuse all of it
+            raise ImageError(
+                "the image store is full of names",
+                remedy="see 'isoscope image ls', and remove some with 'isoscope image rm'",
+            )
+        write_whole(self.root / "index.json", raw)
 
     def _load(self, entries: Sequence[index.Entry], descriptor: Descriptor) -> Image:
         manifest = self._manifest(descriptor)

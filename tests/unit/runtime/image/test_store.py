@@ -124,6 +124,27 @@ def test_names_of_an_image(store: Store, image: Image) -> None:
         store.resolve("Not A Name")
 
 
+def test_a_digest_means_its_image_whatever_others_are_called(store: Store, image: Image) -> None:
+    with pytest.raises(ImageError, match="taken for a digest"):
+        store.tag(image.digest, "sha256:" + "0" * 64)
+    other = "sha256:" + "1" * 64  # as another tool may have written it
+    path = store.root / "index.json"
+    path.write_text(path.read_text().replace("sample:latest", other))
+    with pytest.raises(ImageError, match="no image named"):
+        store.resolve(other)
+    assert store.resolve(image.digest).references == (other,)
+
+
+def test_an_index_that_nobody_could_read_is_not_written(store: Store, image: Image) -> None:
+    names = [f"{'n' * 200}/{number}:{'t' * 128}" for number in range(9000)]
+    before = (store.root / "index.json").read_bytes()
+    with pytest.raises(ImageError, match="full of names"):
+        store.tag(image.digest, *names)
+    assert (store.root / "index.json").read_bytes() == before
+    many = store.tag(image.digest, *names[:100])
+    assert len(many.references) == 101
+
+
 def test_size_counts_manifest_config_and_layers(store: Store, image: Image) -> None:
     assert image.size_bytes == sum(blob_path(store, d).stat().st_size for d in blobs(store))
     assert len(blobs(store)) == 3
