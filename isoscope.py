@@ -1,5 +1,6 @@
 """The front door: one verb leads to one package's command line, which is imported only then."""
 
+import errno
 import os
 import signal
 import sys
@@ -11,6 +12,9 @@ if TYPE_CHECKING:
     from runtime.commandline import Parser
 
 USAGE, OURS = 2, 125
+
+_NO_ROOM = {errno.ENOSPC, errno.EDQUOT, errno.EROFS}
+_ROOM = "make room there, or set ISOSCOPE_HOME to a directory of yours with room in it"
 
 _HELP = """\
 isoscope: one OCI image as a plain process, a container and a virtual machine, measured.
@@ -70,10 +74,18 @@ def main(argv: Sequence[str] | None = None) -> int:
     except Exception as error:
         if "--debug" in words:
             raise
-        what = ascii(f"{type(error).__name__}: {error}")[1:-1]
-        print(f"isoscope: an error of ours: {what}; --debug shows where", file=sys.stderr)
+        print(f"isoscope: {_unforeseen(error)}", file=sys.stderr)
         return OURS
     return status
+
+
+def _unforeseen(error: Exception) -> str:
+    """What to say of an error that no verb has turned into a sentence of its own."""
+    if isinstance(error, OSError) and error.errno in _NO_ROOM:
+        where = "" if error.filename is None else f" {os.fsdecode(error.filename)}"
+        return f"{ascii(f'cannot write{where}: {error.strerror}')[1:-1]}; {_ROOM}"
+    what = ascii(f"{type(error).__name__}: {error}")[1:-1]
+    return f"an error of ours: {what}; --debug shows where"
 
 
 def _hold_standard_descriptors() -> None:

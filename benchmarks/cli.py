@@ -22,6 +22,7 @@ from benchmarks.results import read_run
 from benchmarks.suites import SUITES
 from runtime import commandline
 from runtime.commandline import Parser
+from runtime.container.interrupts import end_on_termination
 from runtime.container.launch.process import CommandNotRunnable
 from runtime.errors import RuntimeFault
 from runtime.fault import printable
@@ -234,14 +235,15 @@ def _run_peer(name: str, argv: Sequence[str]) -> int:
     from benchmarks.backend import InstanceSpec, InstanceTimeout  # noqa: PLC0415 - only this verb's
     from benchmarks.launcher import worker  # noqa: PLC0415
     from benchmarks.remains import sweep  # noqa: PLC0415
-    from runtime.cli import foreground_options  # noqa: PLC0415
+    from runtime.cli import command_of, foreground_options  # noqa: PLC0415
 
     arguments = run_parser(name).parse_args(argv)
+    end_on_termination()
     image = find_image(Store(), arguments.image)
     options = foreground_options(arguments)
     spec = InstanceSpec(
         image=image.digest,
-        argv=image.config.command(arguments.command),
+        argv=command_of(image, arguments.command),
         env=options.env,
         cwd=options.cwd,
         user=options.user,
@@ -269,7 +271,7 @@ def _run_peer(name: str, argv: Sequence[str]) -> int:
 
 def _run_host(argv: Sequence[str]) -> int:
     from benchmarks.backends import host  # noqa: PLC0415 - only this verb's
-    from runtime.cli import foreground_options  # noqa: PLC0415
+    from runtime.cli import command_of, foreground_options  # noqa: PLC0415
 
     arguments = run_parser("host").parse_args(argv)
     image = find_image(Store(), arguments.image)
@@ -277,7 +279,7 @@ def _run_host(argv: Sequence[str]) -> int:
         raise BenchmarkError(why.reason, remedy=why.remedy)
     status = host.foreground(
         image,
-        image.config.command(arguments.command),
+        command_of(image, arguments.command),
         foreground_options(arguments),
         timeout_s=arguments.timeout,
     )

@@ -70,8 +70,8 @@ def groups() -> Iterator[Groups | None]:
     tops = tuple(Path(group.path) for group in places)
     with ExitStack() as undo:
         new_directory(name)
-        record_owner(directory, tops)
         undo.callback(remove_instance, directory)
+        record_owner(directory, tops)
         for step_name in (name, f"{name}/worker", f"{name}/instance", f"{name}/instance/engine"):
             run_steps(tuple(plan_groups(place(facts.hierarchies, step_name, None), Limits())))
         undo.callback(_leave, tops)

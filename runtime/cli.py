@@ -19,7 +19,7 @@ from runtime.container.spec import Limits
 from runtime.container.state import instances_of, sweep
 from runtime.container.steps import render
 from runtime.container.trial import obstacle
-from runtime.errors import RuntimeFault
+from runtime.errors import RuntimeFault, SpecError
 from runtime.image import Image, Store, find_image
 from runtime.image import cli as image_cli
 from runtime.image.registry import cli as registry_cli
@@ -42,7 +42,7 @@ def main(argv: Sequence[str]) -> int:
 def _run(argv: Sequence[str]) -> int:
     arguments = run_parser().parse_args(argv)
     image = find_image(Store(), arguments.image)
-    command = image.config.command(arguments.command)
+    command = command_of(image, arguments.command)
     options = foreground_options(arguments)
     if arguments.explain:
         print(render(explain(image, command, options)), end="")
@@ -74,6 +74,14 @@ def run_parser() -> Parser:
         cpus=commandline.cores,
         without={},
     )
+
+
+def command_of(image: Image, words: Sequence[str]) -> tuple[str, ...]:
+    """What runs when the user asks for *words*. Raises SpecError if nobody names a command."""
+    command = image.config.command(words)
+    if not command:
+        raise SpecError("the image names no command", remedy="give one after the image")
+    return command
 
 
 def foreground_options(arguments: argparse.Namespace) -> Options:

@@ -238,8 +238,8 @@ def _started(
     with held() as before, ExitStack() as undo:
         groups = [Path(g.path) for g in place(facts.hierarchies, spec.id, spec.within)]
         directory = new_directory(spec.id)
-        record_owner(directory, groups, image=image.digest)
         undo.callback(remove_instance, directory, groups)
+        record_owner(directory, groups, image=image.digest)
         for layer in ("upper", "work", "root"):
             (directory / layer).mkdir()
         imitate(directory / "upper", Path(spec.lower[0]))

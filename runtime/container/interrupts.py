@@ -38,9 +38,13 @@ def delivered(before: Mask) -> Iterator[None]:
 
 
 def end_on_termination() -> None:
-    """Let SIGTERM and SIGHUP unwind what is open, as Ctrl-C does, and end with 128+n."""
-    signal.signal(signal.SIGTERM, _terminated)
-    signal.signal(signal.SIGHUP, _terminated)
+    """Let SIGTERM and SIGHUP unwind what is open, as Ctrl-C does, and end with 128+n.
+
+    One that is ignored stays so: that is what nohup(1) is for.
+    """
+    for number in (signal.SIGTERM, signal.SIGHUP):
+        if signal.getsignal(number) is not signal.SIG_IGN:
+            signal.signal(number, _terminated)
 
 
 def _terminated(number: int, _: FrameType | None) -> NoReturn:

@@ -4,12 +4,14 @@ import json
 import os
 import subprocess
 import sys
+from collections.abc import Iterator
 from pathlib import Path
 
 import leftovers
 import pytest
 
 from runtime.image import Image, Store, state_dir
+from runtime.image.manifest import CONFIG_TYPE, MANIFEST_TYPE
 
 ROOT = Path(__file__).parent.parent.parent
 needs_root = pytest.mark.skipif(os.geteuid() != 0, reason="needs root; run as root")
@@ -37,6 +39,40 @@ def test_output_and_status_are_the_workloads(backend: str) -> None:
     )
     assert (done.returncode, done.stdout, done.stderr) == (7, b"0\nin", b"")
     assert not leftovers.settled(before)
+
+
+@pytest.fixture
+def empty() -> Iterator[Image]:
+    """An image without layers, command and name."""
+    store = Store()
+    about = {"architecture": "amd64", "os": "linux", "rootfs": {"type": "layers"}}
+    config = store.write_blob(json.dumps(about).encode(), CONFIG_TYPE)
+    manifest = {"schemaVersion": 2, "config": config.to_json(), "layers": []}
+    image = store.keep(store.write_blob(json.dumps(manifest).encode(), MANIFEST_TYPE).digest)
+    yield image
+    store.remove(image.digest)
+
+
+@needs_root
+@pytest.mark.parametrize("backend", ["container", "host", "runc"])
+def test_an_image_without_a_command_is_not_waited_for(backend: str, empty: Image) -> None:
+    done = isoscope("run", "--on", backend, empty.digest)
+    assert done.returncode == 125
+    assert "names no command; give one" in one_line(done)
+
+
+@needs_root
+@pytest.mark.usefixtures("busybox")
+def test_a_place_without_room_is_told_with_a_remedy() -> None:
+    home = state_dir()
+    script = 'mount --bind "$1" "$1" && mount -o remount,ro,bind "$1" && shift && exec "$@"'
+    argv = [sys.executable, str(ROOT / "isoscope.py"), "run", "busybox", "true"]
+    done = subprocess.run(
+        ["unshare", "-m", "sh", "-c", script, "sh", str(home), *argv],
+        capture_output=True, timeout=60, check=False,
+    )  # fmt: skip
+    assert done.returncode == 125
+    assert "Read-only file system; make room there, or set ISOSCOPE_HOME" in one_line(done)
 
 
 @needs_root

@@ -2,11 +2,13 @@
 
 import os
 import random
+import shutil
 import signal
 import subprocess
 import sys
 import time
 from collections.abc import Iterator
+from contextlib import suppress
 from pathlib import Path
 
 import leftovers
@@ -42,6 +44,15 @@ def hurt(words: list[str], number: int, after_s: float) -> tuple[int, str]:
     return process.returncode, said.decode()
 
 
+def running(command: bytes) -> bool:
+    """Whether some process has this command line, as proc(5) spells it."""
+    for entry in Path("/proc").glob("[0-9]*/cmdline"):
+        with suppress(OSError):
+            if entry.read_bytes() == command:
+                return True
+    return False
+
+
 @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
 @pytest.mark.parametrize("backend", ["container", "host"])
 def test_run(backend: str, number: signal.Signals) -> None:
@@ -54,6 +65,32 @@ def test_run(backend: str, number: signal.Signals) -> None:
         )
         assert status in {128 + number, -number}, said
         assert "Traceback" not in said or status == -number
+
+
+@pytest.mark.skipif(shutil.which("bwrap") is None, reason="bwrap is not installed")
+def test_a_peer_is_ended_too() -> None:
+    """Its worker is told to end, or its control groups would stay."""
+    words = ["run", "--on", "bwrap", "busybox", "sleep", "1002"]
+    process = subprocess.Popen([sys.executable, str(ROOT / "isoscope.py"), *words])
+    try:
+        deadline = time.monotonic() + 30
+        while not running(b"sleep\x001002\x00") and time.monotonic() < deadline:
+            time.sleep(0.02)
+        process.send_signal(signal.SIGTERM)
+        assert process.wait(timeout=60) == 128 + signal.SIGTERM
+    finally:
+        process.kill()
+
+
+def test_what_is_ignored_stays_ignored() -> None:
+    """As nohup(1) asks for it."""
+    argv = [sys.executable, str(ROOT / "isoscope.py"), "run", "busybox", "sh", "-c"]
+    script = "kill -HUP $PPID; echo survived"
+    done = subprocess.run(
+        ["sh", "-c", 'trap "" HUP; "$@" & kill -HUP $!; wait $!', "sh", *argv, script],
+        capture_output=True, timeout=60, check=False,
+    )  # fmt: skip
+    assert done.stdout == b"survived\n"
 
 
 def test_a_normal_end_leaves_no_orphan() -> None:
