@@ -131,8 +131,10 @@ def _ends(interval: Interval | None) -> tuple[float | None, float | None]:
 
 
 def _inert(cell: str | float | None) -> str | int | float | None:
-    """A stranger's text that no spreadsheet takes for a formula."""
-    return f"'{cell}" if isinstance(cell, str) and cell.startswith(_FORMULA) else cell
+    """A stranger's text that steers no terminal and that no spreadsheet takes for a formula."""
+    if not isinstance(cell, str):
+        return cell
+    return printable(f"'{cell}" if cell.startswith(_FORMULA) else cell)
 
 
 def _line(cells: tuple[str, ...], *, is_text: bool = True) -> str:

@@ -111,7 +111,8 @@ class Credentials:
         except FileNotFoundError:
             return {}
         except (OSError, ValueError, RecursionError) as error:
-            raise RegistryError(f"cannot read {self.path}: {error}") from error
+            why = error.strerror if isinstance(error, OSError) else error
+            raise RegistryError(f"cannot read {self.path}: {why}") from error
         if not isinstance(config, dict):
             raise RegistryError(f"{self.path} does not hold a JSON object")
         return config

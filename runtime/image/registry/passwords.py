@@ -102,7 +102,8 @@ def _read(path: Path) -> dict[str, tuple[int, str, str]]:
         with path.open(encoding="utf-8") as file:
             lines = file.read(MAX_FILE_BYTES).splitlines()
     except (OSError, UnicodeDecodeError) as error:
-        raise RegistryError(f"cannot read {path}: {error}") from error
+        why = error.strerror if isinstance(error, OSError) else error
+        raise RegistryError(f"cannot read {path}: {why}") from error
     users = {}
     for number, line in enumerate(lines, 1):
         if not line.strip() or line.startswith("#"):

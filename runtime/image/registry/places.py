@@ -101,7 +101,8 @@ def read_settings(*, plain_http: bool = False, path: Path | None = None) -> Sett
     except FileNotFoundError:
         document = {}
     except (OSError, ValueError) as error:
-        raise RegistryError(f"cannot read {path}: {error}") from error
+        why = error.strerror if isinstance(error, OSError) else error
+        raise RegistryError(f"cannot read {path}: {why}") from error
     mirrors = document.get("mirrors", {})
     if not isinstance(mirrors, dict) or not all(_is_list_of_text(v) for v in mirrors.values()):
         raise RegistryError(

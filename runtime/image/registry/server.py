@@ -191,7 +191,7 @@ def _listening(service: Service) -> Iterator[socket.socket]:
         except OSError as error:
             raise RegistryError(
                 f"cannot listen on {service.host} port {service.port}: {error.strerror}",
-                remedy="choose another with --port",
+                remedy="choose another with --host or --port",
             ) from error
         yield listener
 

@@ -374,7 +374,7 @@ def _why(error: Exception, patience: Patience) -> str:
     if isinstance(error, TimeoutError):
         return f"no answer within {patience.silence_s:g} s"
     if isinstance(error, socket.gaierror):
-        return "there is no such host"
+        return "there is no such host, or no name server that knows it"
     if isinstance(error, OSError):
         return (error.strerror or str(error) or type(error).__name__).lower()
     if isinstance(error, http.client.IncompleteRead):
