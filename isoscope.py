@@ -13,7 +13,7 @@ if TYPE_CHECKING:
 
 USAGE, OURS = 2, 125
 
-_NO_ROOM = {errno.ENOSPC, errno.EDQUOT, errno.EROFS}
+_NO_ROOM = {errno.ENOSPC, errno.EDQUOT, errno.EROFS, errno.ENOTDIR}
 _ROOM = "make room there, or set ISOSCOPE_HOME to a directory of yours with room in it"
 
 _HELP = """\

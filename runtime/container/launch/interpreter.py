@@ -116,11 +116,12 @@ def step_error(step: Step, index: int, errno: int) -> StepError:
 
 _REMEDIES: Mapping[int, str] = {
     1: "isoscope must run as root for containers, and not inside another container's limits",
+    7: "the command and its environment are longer than the kernel takes: shorten them",
     12: "the machine is out of memory",
     28: "the file system is full: free space, then try again",
     40: "the image has a symbolic link where a directory must be",
 }
-"""By errno: EPERM, ENOMEM, ENOSPC, ELOOP."""
+"""By errno: EPERM, E2BIG, ENOMEM, ENOSPC, ELOOP."""
 
 
 def _do(step: Step, slots: dict[str, int]) -> None:

@@ -213,12 +213,13 @@ def _ask(helper: str, action: str, text: str) -> str | None:
 def _decoded(entry: Mapping[str, Any], path: Path) -> Credential:
     if token := entry.get("identitytoken"):
         return Credential(identity_token=str(token))
-    if not entry.get("auth"):
-        user, password = entry.get("username", ""), entry.get("password", "")
-        return Credential(user=str(user), password=str(password))
     try:
+        if not entry.get("auth"):
+            user, password = str(entry.get("username", "")), str(entry.get("password", ""))
+            f"{user}{password}".encode()  # JSON may hold what is no Unicode
+            return Credential(user=user, password=password)
         pair = base64.b64decode(entry["auth"], validate=True).decode()
-    except (binascii.Error, UnicodeDecodeError, TypeError, ValueError):
+    except (binascii.Error, TypeError, ValueError):
         raise RegistryError(
             f"{path}: an entry of 'auths' is not USER:PASSWORD in base64", remedy="log in again"
         ) from None

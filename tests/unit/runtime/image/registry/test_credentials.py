@@ -118,6 +118,7 @@ def test_helpers_that_fail_say_so(script: str, why: str, path: Path, helper: Pat
         ("[" * 100_000, "cannot read"),
         ('{"auths":{"reg.example":{"auth":"!"}}}', "log in again"),
         ('{"auths":{"reg.example":{"auth":5}}}', "log in again"),
+        ('{"auths":{"reg.example":{"username":"\\ud800"}}}', "log in again"),
         ('{"credsStore":"../../bin/sh"}', "no name of a credential helper"),
         ('{"credsStore":"absent-here"}', "is not installed"),
     ],
