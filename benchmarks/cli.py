@@ -82,7 +82,9 @@ def main(argv: Sequence[str], *, publish: Publish, document: Document) -> int:
 
 def _bench(argv: Sequence[str], publish: Publish, document: Document) -> int:
     arguments = bench_parser().parse_args(argv)
-    signal.signal(signal.SIGTERM, signal.default_int_handler)
+    for number in (signal.SIGTERM, signal.SIGHUP):
+        if signal.getsignal(number) is not signal.SIG_IGN:  # as nohup(1) wants it
+            signal.signal(number, signal.default_int_handler)
     directory = _measured(arguments)
     results = read_run(directory)
     failed, has_any = failed_arms(results), has_values(results)

@@ -104,7 +104,7 @@ def test_a_normal_end_leaves_no_orphan() -> None:
 @pytest.mark.slow
 def test_bench(tmp_path: Path) -> None:
     stream = random.Random(3)  # noqa: S311 - moments to repeat, not a secret
-    for number in [signal.SIGINT, signal.SIGTERM] * (MOMENTS // 2):
+    for number in [signal.SIGINT, signal.SIGTERM, signal.SIGHUP] * (MOMENTS // 3):
         words = ["bench", "boot", "--on", "host,container", "--out", str(tmp_path)]
         status, said = hurt(words, number, stream.uniform(1.0, 3.0))
         assert status == 128 + signal.SIGINT, said
