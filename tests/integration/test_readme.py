@@ -17,6 +17,7 @@ SMALLER = {
     "./isoscope bench": "--blocks 1 --on host,container",
     "./isoscope bench boot --on container,vm --blocks 20 --seed 1": LESS,
     "./isoscope bench boot --blocks 6 --json": LESS,
+    "./isoscope bench boot --on vm,vm:restored": LESS,
     "./isoscope bench boot --on host,container,vm,runc,crun,bwrap,podman,docker,qemu": LESS,
 }
 """What is added to a command that takes the minutes that it says."""
@@ -29,6 +30,9 @@ ELSEWHERE = {
     ),
     "./isoscope image push busybox localhost:5000/team/busybox:1": (
         "integration/registry/test_peers.py::test_docker_registry_both_ways"
+    ),
+    "./isoscope run -p 8080:80 -v ./site:/srv:ro busybox httpd -f -h /srv": (
+        "integration/test_networks.py::test_a_published_port_is_reached_from_everywhere"
     ),
     "./isoscope registry serve --port 5000": (
         "integration/registry/test_server.py::test_the_command_serves_and_ends_clean"
