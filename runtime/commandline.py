@@ -70,7 +70,7 @@ ATTACHING: Mapping[str, str] = {
     "--volume": "-v", "--mount": "", "--tmpfs": "", "--network": "", "--publish": "-p",
     "--publish-all": "-P", "--name": "",
 }  # fmt: skip
-"""What only a container of ours can be given, with the short form; all but -P take a value."""
+"""What not every backend can be given, with the short form; all but -P take a value."""
 
 
 def run_parser(
@@ -83,8 +83,8 @@ def run_parser(
 ) -> Parser:
     """The options of ``run --on`` *on*: named, read and refused alike on every backend.
 
-    *without* maps an option that this backend cannot honour to the reason. *attach* adds the
-    options in ATTACHING; without it they are refused.
+    *without* maps an option that this backend cannot honour to the reason. *attach* adds
+    options in ATTACHING; those that it does not add are refused.
     """
     prog = "isoscope run" if on == "container" else f"isoscope run --on {on}"
     parser = Parser(
@@ -120,11 +120,12 @@ def run_parser(
     attaching = parser.add_argument_group("what else it gets")
     if attach is not None:
         attach(attaching)
-    else:
-        for long, short in ATTACHING.items():
+    taken = {name for action in parser.actions() for name in action.option_strings}
+    for long, short in ATTACHING.items():
+        if long not in taken:
             attaching.add_argument(
                 *filter(None, (short, long)), action=_Refuse, help=argparse.SUPPRESS,
-                nargs=0 if long == "--publish-all" else 1, const="only containers have it yet",
+                nargs=0 if long == "--publish-all" else 1, const="this backend does not have it",
             )  # fmt: skip
     more = parser.add_argument_group("how")
     add(more, "--on", metavar="BACKEND", help="container (if not given), vm, host or a peer")

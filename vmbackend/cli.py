@@ -101,8 +101,8 @@ def run_parser() -> Parser:
         description="Run a command of an image in a virtual machine, in the foreground.",
         cpus=commandline.whole,
         without={"--pids-limit": "a machine has a kernel of its own, which nothing counts for"},
+        attach=_attach,
     )
-    _attach(parser.add_argument_group("network and directories; none if not given"))
     parser.set_defaults(memory=256 * MIB, cpus=1)
     add = parser.add_argument_group("machine; 256m and 1 processor if not given").add_argument
     add("--accel", choices=("auto", "kvm", "tcg"), default="auto", help="KVM, or emulated (TCG)")

@@ -7,7 +7,7 @@ pressed in a shell is no place for a complaint.
 from collections.abc import Iterator, Mapping
 from pathlib import Path
 
-from benchmarks.backends import BACKENDS, OWN, VARIANTS
+from benchmarks.backends import BACKENDS, OWN, PEERS, VARIANTS
 from benchmarks.completion.candidates import Candidate, Source
 from benchmarks.results import RUN_FILE
 
@@ -43,9 +43,9 @@ def runs(current: str) -> Iterator[Candidate]:
 
 
 def backends(_current: str) -> Iterator[Candidate]:
-    """Every backend there is."""
-    for name in BACKENDS:
-        yield Candidate(name, "" if name in (*OWN, *VARIANTS) else "where it is installed")
+    """Every backend that runs a command, which variants do not."""
+    for name in (*OWN, *PEERS):
+        yield Candidate(name, "" if name in OWN else "where it is installed")
 
 
 def backend_lists(current: str) -> Iterator[Candidate]:

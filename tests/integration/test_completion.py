@@ -152,7 +152,11 @@ def test_fish_completes() -> None:
         (("run", "-eA=b", "busy"), "none", ["busybox:latest"]),
         (("run", "busybox", "--"), "none", []),  # no longer ours
         (("run", "--", "-"), "none", []),
-        (("bench", "--on", "host,vm"), "none nospace", ["host,vm"]),
+        (
+            ("bench", "--on", "host,vm"),
+            "none nospace",
+            ["host,vm", "host,vm:restored", "host,vm:distro"],
+        ),
         (("bench", ""), "none", ["boot", "quick"]),
         (("bench", "--resume", ""), "folders", [f"results/{RUN}"]),
         (("bench", "--resume", "2026"), "folders", [RUN]),
