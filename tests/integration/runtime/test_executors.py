@@ -182,10 +182,12 @@ def test_a_refused_clone_is_named(executor: Executor) -> None:
         )  # fmt: skip
 
 
+@both
 @pytest.mark.parametrize(("name", "status"), [("nothing", 127), ("/etc", 126)])
-def test_a_program_that_is_not_there_is_said(busybox: Image, name: str, status: int) -> None:
-    """Not by the Python executor: a command refused while joining can outlive its reaper there."""
-    with idle(busybox, Executor.COMPILED) as running, pytest.raises(CommandNotRunnable) as caught:
+def test_a_program_that_is_not_there_is_said(
+    busybox: Image, executor: Executor, name: str, status: int
+) -> None:
+    with idle(busybox, executor) as running, pytest.raises(CommandNotRunnable) as caught:
         running.run((name,), timeout_s=LIMIT_S)
     assert caught.value.status == status
 
