@@ -195,7 +195,7 @@ def _remove_mark(directory: Path) -> None:
 
     Source: Documentation/filesystems/overlayfs.rst. What is not as expected is left to others.
     """
-    mark = f"{directory}/work/work/incompat/volatile"
+    mark = "/".join((str(directory), "work", "work", "incompat", "volatile"))
     with suppress(OSError):
         os.unlink(f"{mark}/dirty")  # noqa: PTH108 - paths of pathlib cost more than the calls
         os.removedirs(mark)

@@ -188,7 +188,10 @@ class _Keeper:
         return 128 - code if code < 0 else code
 
     def _listen_to_owner(self, owner: socket.socket, pidfd: int) -> None:
-        word = owner.recv(1)
+        try:
+            word = owner.recv(1)
+        except ConnectionResetError:  # it hung up with something of ours unread
+            word = b""
         if word == b"L":
             os._exit(0)
         if word == b"K":

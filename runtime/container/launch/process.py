@@ -34,6 +34,9 @@ from runtime.container.launch.program import (
 from runtime.container.steps import WAITING, Plan
 from runtime.errors import RuntimeFault, SyscallError
 
+KILL_LIMIT_S = 30.0
+"""After this a killed process is taken to wait in the kernel for something that does not come."""
+
 START_LIMIT_S = 30.0
 """After this a process that has not come to its program is taken to be stopped by somebody."""
 
@@ -94,11 +97,18 @@ class Process:
         return self._status
 
     def kill(self) -> None:
-        """SIGKILL it, and have it reaped. A container's init takes all its processes along."""
+        """SIGKILL it, and have it reaped. A container's init takes all its processes along.
+
+        Raises RuntimeFault if it does not end.
+        """
         if self._status is None:
             with suppress(ProcessLookupError):
                 signal.pidfd_send_signal(self.pidfd, signal.SIGKILL)
-            self.poll(None)
+            if self.poll(KILL_LIMIT_S) is None:
+                raise RuntimeFault(
+                    f"process {self.pid} was killed and does not end; "
+                    f"what it waits for: cat /proc/{self.pid}/stack"
+                )
 
     def keep(self) -> None:
         """Let it live on when we go; the executor stays, and writes down how it ended."""
@@ -117,8 +127,10 @@ class Process:
     def close(self) -> None:
         """Kill what still runs, then give the descriptors back; nothing if it lives on."""
         if self._owner >= 0:
-            self.kill()
-            self._give_up()
+            try:
+                self.kill()
+            finally:
+                self._give_up()
 
     def _give_up(self) -> None:
         os.close(self.pidfd)
@@ -150,7 +162,7 @@ def start(
     chosen = executor or (Executor.PYTHON if compiled.obstacle() else Executor.COMPILED)
     given = {0: stdin, 1: stdout, 2: stderr, INIT: init, GATE: gate, DIRECTORY: directory}
     with ExitStack() as undo:
-        run = undo.enter_context(_EXECUTIONS[chosen](plan, writes_end=directory >= 0))
+        run = undo.enter_context(EXECUTIONS[chosen](plan, writes_end=directory >= 0))
         status, status_theirs = os.pipe2(os.O_CLOEXEC)
         undo.callback(os.close, status)
         ours, theirs = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
@@ -186,10 +198,11 @@ class _Execution(AbstractContextManager["_Execution"], Protocol):
         """What it has told so far."""
 
 
-_EXECUTIONS: Mapping[Executor, Callable[..., _Execution]] = {
+EXECUTIONS: Mapping[Executor, Callable[..., _Execution]] = {
     Executor.COMPILED: CompiledExecution,
     Executor.PYTHON: PythonExecution,
 }
+"""What takes a plan, and whether the end is written down, and is the executor of it."""
 
 
 def _introduced(ours: socket.socket) -> tuple[int, int]:

@@ -25,7 +25,7 @@ needs_peers = pytest.mark.skipif(
 CLASSIC = """
 FROM BASE AS build
 ARG WORD=given
-ENV PLACE=/work/deep
+ENV PLACE=/shop/deep
 WORKDIR $PLACE
 COPY a.txt link.txt d /one/
 COPY d /two
@@ -45,7 +45,7 @@ RUN id -u > /tmp/who
 FROM BASE
 COPY --from=build /owned/ /owned/
 COPY --from=build /r /
-COPY --from=0 /work/deep /bin/a.txt /etc/passwd /mixed/
+COPY --from=0 /shop/deep /bin/a.txt /etc/passwd /mixed/
 COPY --from=build /tmp/who /who
 ENTRYPOINT ["/bin/sh"]
 CMD ["-c", "x"]

@@ -23,19 +23,19 @@ def test_a_stage_builds_on_another_and_takes_files_of_a_third(workplace: Workpla
 FROM busybox AS unused
 RUN exit 1
 FROM busybox AS first
-WORKDIR /work
+WORKDIR /shop
 COPY one.txt .
 RUN echo first > made && rm one.txt
 FROM first AS second
 RUN cat made > copied
 FROM busybox
-COPY --from=second /work/ /result/
+COPY --from=second /shop/ /result/
 COPY --from=1 /etc/passwd /result/users
 """
     )
     assert sorted(path.name for path in (tree / "result").iterdir()) == ["copied", "made", "users"]
     assert (tree / "result" / "copied").read_text() == "first\n"
-    assert not (tree / "work").exists()
+    assert not (tree / "shop").exists()
 
 
 def test_a_run_sees_its_environment_its_user_and_its_directory(workplace: Workplace) -> None:

@@ -5,6 +5,7 @@ import re
 import secrets
 import select
 import signal
+import socket
 import subprocess
 import sys
 import time
@@ -29,7 +30,14 @@ from runtime.container.container import (
 )
 from runtime.container.facts import host_facts
 from runtime.container.launch.interpreter import run_steps
-from runtime.container.launch.process import CommandNotRunnable, Executor, Process, start
+from runtime.container.launch.process import (
+    EXECUTIONS,
+    CommandNotRunnable,
+    Executor,
+    Process,
+    start,
+)
+from runtime.container.launch.program import OWNER, STATUS
 from runtime.container.plan import plan, plan_plain
 from runtime.container.rungs.programs import executor_rung
 from runtime.container.spec import Limits
@@ -211,7 +219,7 @@ def test_descriptors_of_the_caller_do_not_collide(busybox: Image, executor: Exec
             os.close(fd)
 
 
-OWNER = """
+OWNING = """
 import os, sys, time
 from runtime.container.container import Options, container
 from runtime.container.launch.process import Executor
@@ -233,7 +241,7 @@ with container(image, ("sh", "-c", script), options, stdio=(0, 1, 2)) as running
 def owner(executor: Executor) -> Iterator[tuple[subprocess.Popen[str], int, int]]:
     """A process with a container that has shed the signal it should die by; both pidfds."""
     with subprocess.Popen(
-        [sys.executable, "-c", OWNER, executor.value],
+        [sys.executable, "-c", OWNING, executor.value],
         cwd=ROOT, text=True, stdin=subprocess.PIPE, stdout=subprocess.PIPE,
     ) as process:  # fmt: skip
         assert process.stdout is not None
@@ -278,6 +286,26 @@ def test_a_killed_executor_leaves_the_workload_to_its_owner(busybox: Image) -> N
     assert running.process.poll() == 137
     for fd in (read, write, pidfd):
         os.close(fd)
+
+
+@both
+def test_an_owner_that_hangs_up_with_words_unread_leaves_no_child(
+    busybox: Image, executor: Executor
+) -> None:
+    """The socket calls that a reset; an executor that stopped there would not reap its child."""
+    tree = unpacked(Store(), busybox, purpose="host").path
+    spec = process_spec(busybox, ("/bin/sleep", "1000"), Options(), tree)
+    plain = plan_plain(spec, str(tree), os.uname().machine)
+    ours, theirs = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
+    said, status = os.pipe()
+    with EXECUTIONS[executor](plain, writes_end=False) as execution:
+        pid = execution.spawn({0: 0, 1: 1, 2: 2, STATUS: status, OWNER: theirs.fileno()})
+        theirs.close()
+        assert select.select([ours], [], [], LIMIT_S)[0]
+        ours.close()
+        assert os.waitpid(pid, 0)[1] == 0  # which it says when its child is no more
+    os.close(said)
+    os.close(status)
 
 
 KEEPER = """
