@@ -221,7 +221,10 @@ def _said(process: subprocess.Popen[bytes]) -> str | None:
 
 
 def _end(process: subprocess.Popen[bytes], *, patient: bool) -> None:
-    """Wait for the worker to tidy up and end; one that is lost or busy is told to, then killed."""
+    """Wait for the worker to tidy up and end; one that is lost or busy is told to, then killed.
+
+    What it could not tidy up any more is removed here.
+    """
     if not patient:
         process.terminate()
     try:
@@ -229,3 +232,7 @@ def _end(process: subprocess.Popen[bytes], *, patient: bool) -> None:
     except subprocess.TimeoutExpired:
         process.kill()
         process.communicate()
+    if process.returncode:
+        from benchmarks.remains import sweep  # noqa: PLC0415 - only for one that could not
+
+        sweep()

@@ -1,7 +1,7 @@
 """The process that launches instances: light, one engine, warmed before any clock starts.
 
 ``python -m benchmarks.worker BACKEND FD`` serves one harness over the socket FD. It is born
-apart, in a session of its own; it dies when the harness dies; everything it starts dies with it.
+apart, in a session of its own; when the harness dies it unwinds what it has started, and ends.
 Its control groups are laid out so that "the group of the instance" means the same for all::
 
     isoscope-<name>/worker                 the worker while it warms up
@@ -20,7 +20,8 @@ import time
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import ExitStack, contextmanager
 from pathlib import Path
-from typing import Any
+from types import FrameType
+from typing import Any, NoReturn
 
 from benchmarks import meters, wire
 from benchmarks.backend import Backend, Instance, InstanceTimeout, Reading, Usage
@@ -28,11 +29,12 @@ from benchmarks.backends import opened
 from runtime import syscalls
 from runtime.container.cgroups import place, plan_groups
 from runtime.container.facts import host_facts
-from runtime.container.interrupts import end_on_termination
 from runtime.container.launch.interpreter import run_steps
 from runtime.container.spec import Limits
 from runtime.container.state import instances_dir, new_directory, record_owner, remove_instance
 from runtime.errors import RuntimeFault
+
+_UNWIND_LIMIT_S = 20
 
 
 class Groups:
@@ -189,11 +191,11 @@ class Server:
 def main(argv: Sequence[str]) -> int:
     """Serve the harness at the socket *argv[1]* with the backend *argv[0]*; 0 when it hangs up."""
     name, descriptor, harness = argv[0], int(argv[1]), int(argv[2])
-    syscalls.prctl(syscalls.PR_SET_PDEATHSIG, signal.SIGKILL)
+    signal.signal(signal.SIGTERM, _end_orderly)
+    syscalls.prctl(syscalls.PR_SET_PDEATHSIG, signal.SIGTERM)
     if os.getppid() != harness:
         return 1  # it died before we could ask to die with it
     syscalls.prctl(syscalls.PR_SET_CHILD_SUBREAPER, 1)
-    end_on_termination()
     os.set_inheritable(descriptor, False)  # or what we start would keep the line open after us
     line = wire.Line(socket.socket(fileno=descriptor))
     with groups() as own:
@@ -211,6 +213,20 @@ def _waited(instance: Instance, timeout_s: float) -> wire.Message:
         return {"result": wire.pack_result(instance.wait(timeout_s=timeout_s))}
     except InstanceTimeout as passed:
         return {"timeout": wire.pack_timeout(passed)}
+
+
+def _end_orderly(number: int, _: FrameType | None) -> NoReturn:
+    """The harness has died, or wants us gone: unwind what is open, once, and within a limit.
+
+    What still stands after the limit is killed with us by the kernel or left to ``isoscope gc``.
+    """
+    signal.signal(number, _already)
+    signal.alarm(_UNWIND_LIMIT_S)
+    sys.exit(128 + number)
+
+
+def _already(number: int, frame: FrameType | None) -> None:
+    """A handler, since what is ignored would stay so in the engines that unwinding starts."""
 
 
 def _nothing() -> None:

@@ -2,11 +2,13 @@
 
 import os
 import random
+import shutil
 import signal
 import subprocess
 import sys
 import time
 from collections.abc import Callable, Iterator
+from contextlib import suppress
 from pathlib import Path
 
 import leftovers
@@ -201,16 +203,71 @@ def test_a_read_only_folder_is_said_before_anything_is_measured(
     assert "--out" in done.stderr.splitlines()[-1]
 
 
-def test_gc_finds_what_a_killed_owner_left(busybox: Image) -> None:
+def test_a_harness_tidies_up_after_its_killed_worker(busybox: Image) -> None:
     before = leftovers.seen()
     with worker("container") as backend:
         backend.prepare(busybox.digest)
         backend.ask("launch", spec=_packed(InstanceSpec(image=busybox.digest)), exit_within_s=0.0)
         os.kill(backend.pid, signal.SIGKILL)
         backend.lost = True
+    assert not leftovers.settled(before)
+
+
+OWNER = """
+import time
+from benchmarks.backend import InstanceSpec
+from benchmarks.launcher import worker
+from runtime.image import Store
+image = Store().resolve("busybox")
+with worker("container") as backend:
+    backend.prepare(image.digest)
+    with backend.launch(InstanceSpec(image=image.digest)):
+        print(backend.pid, flush=True)
+        time.sleep(1000)
+"""
+
+
+@pytest.mark.usefixtures("busybox")
+def test_gc_finds_what_a_killed_owner_left() -> None:
+    before = leftovers.seen()
+    argv = [sys.executable, "-c", OWNER]
+    with subprocess.Popen(argv, cwd=ROOT, stdout=subprocess.PIPE, text=True) as harness:
+        assert harness.stdout is not None
+        theirs = int(harness.stdout.readline())
+        harness.send_signal(signal.SIGSTOP)  # so that it cannot tidy up after its worker
+        os.kill(theirs, signal.SIGKILL)
+        harness.kill()
     assert leftovers.seen() - before
     gc()
     assert not leftovers.settled(before)
+
+
+@pytest.mark.parametrize("peer", ["runc", "crun", "podman", "docker"])
+@pytest.mark.usefixtures("busybox")
+def test_a_peer_does_not_outlive_a_killed_command(peer: str) -> None:
+    if shutil.which({"docker": "dockerd"}.get(peer, peer)) is None:
+        pytest.skip(f"no {peer}; ./isoscope setup --peers")
+    before = leftovers.seen()
+    argv = [sys.executable, str(ROOT / "isoscope.py"), "run", "--on", peer, "busybox"]
+    with subprocess.Popen([*argv, "sh", "-c", "echo; exec sleep 1000 # left-over"]) as command:
+        _until(lambda: _there_is(b"sleep\x001000\x00"), within_s=60)
+        command.kill()
+    _until(lambda: not leftovers.seen() - before, within_s=30)
+
+
+def _until(condition: Callable[[], bool], *, within_s: float) -> None:
+    deadline = time.monotonic() + within_s
+    while not condition():
+        assert time.monotonic() < deadline
+        time.sleep(0.05)
+
+
+def _there_is(command: bytes) -> bool:
+    for entry in Path("/proc").glob("[0-9]*/cmdline"):
+        with suppress(OSError):
+            if entry.read_bytes().startswith(command):
+                return True
+    return False
 
 
 def _packed(spec: InstanceSpec) -> dict[str, object]:
