@@ -105,7 +105,26 @@ def _dispatch(words: list[str]) -> int:
     if verb not in _VERBS:
         print(f"isoscope: no verb {verb!r}; see 'isoscope --help'", file=sys.stderr)
         return USAGE
+    if os.geteuid() != 0 and _is_for_root(verb, rest):
+        _become_root_of_our_own()
     return _VERBS[verb](rest)
+
+
+def _is_for_root(verb: str, rest: list[str]) -> bool:
+    """Whether *verb* handles layers or containers, which takes a root."""
+    return verb in _ROOTS or (verb == "run" and _split_backend(rest)[0] == "container")
+
+
+def _become_root_of_our_own() -> None:
+    """An ordinary user gets a user namespace; where there is none the verb says what it lacks."""
+    from contextlib import suppress
+
+    from runtime.errors import Unsupported
+    from runtime.image.home import state_dir
+    from runtime.rootless import enter
+
+    with suppress(Unsupported):
+        enter(state_dir())
 
 
 def _bench(rest: list[str]) -> int:
@@ -226,6 +245,9 @@ _VERBS = {
     "run": _run,
     "volume": _volume,
 }
+
+
+_ROOTS = {"gc", "image", "network", "volume"}
 
 
 def _split_backend(words: list[str]) -> tuple[str, list[str]]:

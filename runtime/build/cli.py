@@ -126,7 +126,8 @@ def _build(arguments: argparse.Namespace) -> int:
     )
     if os.geteuid() != 0:
         raise Unsupported(
-            "builds need root (rootless ones are not made yet)", remedy="run isoscope as root"
+            "builds need root, or a user namespace in which we are root",
+            remedy="run isoscope as root",
         )
     _end_on_termination()
     with watcher(arguments.progress, sys.stderr) as watch:

@@ -18,6 +18,7 @@ from runtime.container.mounts import MAX_OPTIONS_BYTES
 from runtime.container.rungs.place import trial_directory
 from runtime.errors import BuildError
 from runtime.image import Descriptor, ImageError, Store, imitate, unpacked, using_snapshots
+from runtime.user_namespace import owned_ids
 
 _PURPOSE = "container"  # the same tree, where a container has too many layers as well
 
@@ -99,8 +100,10 @@ def _overlay(lower: tuple[Path, ...], root: Path, own: Path | None) -> Iterator[
     base, options = _lower_option(lower)
     flags = syscalls.MS_NODEV | syscalls.MS_NOSUID | (syscalls.MS_RDONLY if own is None else 0)
     if own is not None:
-        options += f",upperdir={own}/upper,workdir={own}/work,redirect_dir=off,metacopy=off"
-        options += ",volatile"
+        whole = "redirect_dir=off,metacopy=off" if owned_ids() is None else "userxattr"
+        options += f",upperdir={own}/upper,workdir={own}/work,{whole},volatile"
+    elif owned_ids() is not None:
+        options += ",userxattr"
     before = os.open(".", os.O_PATH | os.O_DIRECTORY | os.O_CLOEXEC)
     try:
         os.chdir(base)  # many layers are named from here: mount(2) has little room

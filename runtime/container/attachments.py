@@ -13,9 +13,10 @@ from typing import TYPE_CHECKING
 
 from runtime.container.cgroups import members
 from runtime.container.spec import HOST_NETWORK, ContainerSpec
-from runtime.container.state import groups_of, instances_dir
-from runtime.errors import RuntimeFault, SpecError
+from runtime.container.state import groups_of, inits_of, instances_dir
+from runtime.errors import RuntimeFault, SpecError, Unsupported
 from runtime.network.ports import Port
+from runtime.user_namespace import owned_ids
 from runtime.volume.mount import Mount, MountRequest, check_targets
 
 if TYPE_CHECKING:
@@ -67,6 +68,11 @@ def given(
         if wishes.network == NO_NETWORK:
             yield replace(spec, mounts=(*spec.mounts, *mounts)), None
             return
+        if wishes.is_on_a_network and owned_ids() is not None:
+            raise Unsupported(
+                f"the network {wishes.network!r} is made on the machine, for which root is needed",
+                remedy="run isoscope as root, or use --network host or none",
+            )
         from runtime.network import attachment  # noqa: PLC0415 - a start without is spared that
 
         network = None if wishes.network == HOST_NETWORK else _network(spec, wishes, undo)
@@ -183,4 +189,6 @@ def _process_of(instance: Path) -> int:
         for pid in members(group):
             if os.path.exists(f"/proc/{pid}/ns/net"):  # noqa: PTH110 - one call, no object
                 return pid
+    for pid in inits_of(instance):  # without groups, as most ordinary users are
+        return pid
     raise RuntimeFault(f"container {instance.name} has ended")

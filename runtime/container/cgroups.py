@@ -30,12 +30,16 @@ _PERIOD_US = 100_000
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Hierarchy:
-    """One mounted tree of groups: *version* 1 or 2, its controllers, where, and our own place."""
+    """One mounted tree of groups: *version* 1 or 2, its controllers, where, and our own place.
+
+    *delegated* is the group in which an ordinary user may make some; root needs none.
+    """
 
     version: int
     controllers: tuple[str, ...]
     mount_point: str
     own_path: str
+    delegated: str | None = None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -158,7 +162,10 @@ def _base(hierarchy: Hierarchy) -> str:
     # v1: below our own group, so that limits set on us hold for what we start. v2: from the
     # root, because a group that holds processes cannot hand controllers to its children.
     # Where we are ourselves in a group of ours, as a worker is, its siblings' place is meant.
-    own = hierarchy.own_path.partition("/isoscope-")[0] if hierarchy.version == 1 else "/"
+    own = hierarchy.own_path if hierarchy.version == 1 else "/"
+    if hierarchy.delegated is not None:
+        own = hierarchy.delegated
+    own = own.partition("/isoscope-")[0]
     return f"{hierarchy.mount_point}{own.rstrip('/')}"
 
 

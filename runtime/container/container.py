@@ -41,6 +41,7 @@ from runtime.image import (
     imitate,
     using_snapshots,
 )
+from runtime.user_namespace import owned_ids
 from runtime.volume.mount import Mount
 
 if TYPE_CHECKING:
@@ -235,7 +236,7 @@ def _spec(
     image: Image, argv: Sequence[str], options: Options, lower: tuple[Path, ...], *, name: str
 ) -> ContainerSpec:
     """The container on *lower*, or on one tree where mount(2) has no room for all of them."""
-    told = overlay_options(tuple(map(str, lower)), str(instances_dir() / name))
+    told = overlay_options(tuple(map(str, lower)), str(instances_dir() / name), owned_ids())
     if len(os.fsencode(told)) > MAX_OPTIONS_BYTES:
         from runtime.image import unpacked  # noqa: PLC0415 - few images have so many layers
 

@@ -12,7 +12,8 @@ from errno import EEXIST, ENOENT
 
 from runtime import syscalls
 from runtime.container.cgroups import Hierarchy
-from runtime.container.spec import ContainerSpec
+from runtime.container.facts import HostFacts
+from runtime.container.spec import HOST_NETWORK, ContainerSpec
 from runtime.container.steps import Slot, Step
 from runtime.volume.mount import Mount
 
@@ -27,6 +28,9 @@ _DEVICES = {
     "tty": (5, 0),
 }  # fmt: skip
 """Name -> major, minor (Documentation/admin-guide/devices.txt); all with mode 0666."""
+
+_TTY_GROUP = 5
+"""The group of terminals, the same in all distributions."""
 
 _LINKS = {
     "fd": "/proc/self/fd",
@@ -47,13 +51,15 @@ _MASKED_DIRECTORIES = (
 _READ_ONLY = ("/proc/bus", "/proc/fs", "/proc/irq", "/proc/sys", "/proc/sysrq-trigger")
 
 
-def plan_root(spec: ContainerSpec) -> Iterator[Step]:
+def plan_root(spec: ContainerSpec, facts: HostFacts) -> Iterator[Step]:
     """Steps after which ``/`` is the image under a writable layer, and nothing else is left."""
     root = f"{spec.directory}/root"
-    told = overlay_options(spec.lower, spec.directory)
+    told = overlay_options(spec.lower, spec.directory, facts.owned_ids)
     private = syscalls.MS_REC | syscalls.MS_PRIVATE
     yield Step("mount", ("", "/", "", private, ""), "nothing we mount shows outside")
     yield from _plan_sources(spec.mounts)
+    if facts.owned_ids is not None:
+        yield from _plan_borrowing(spec.network)
     if base := _common(spec.lower):
         yield Step("chdir", (base,), "many layers are named from here: mount(2) has little room")
     yield Step(
@@ -69,15 +75,17 @@ def plan_root(spec: ContainerSpec) -> Iterator[Step]:
     yield Step("chdir", ("/",), "stand in the new root")
 
 
-def overlay_options(lower: tuple[str, ...], directory: str) -> str:
+def overlay_options(lower: tuple[str, ...], directory: str, owned_ids: int | None) -> str:
     """What overlayfs is told; more than MAX_OPTIONS_BYTES do not arrive (mount(2): one page).
 
-    Redirects and metadata-only copies are off, so that the upper directory holds whole files.
+    Redirects and metadata-only copies are off, so that the upper directory holds whole files; they
+    are with userxattr, by which the root of a user namespace has attributes that he may write.
     """
     base = _common(lower)
     names = ":".join(os.path.relpath(path, base) if base else path for path in lower)
     own = f"upperdir={directory}/upper,workdir={directory}/work"
-    return f"lowerdir={names},{own},redirect_dir=off,metacopy=off,volatile"
+    whole = "redirect_dir=off,metacopy=off" if owned_ids is None else "userxattr"
+    return f"lowerdir={names},{own},{whole},volatile"
 
 
 def _common(lower: tuple[str, ...]) -> str:
@@ -85,14 +93,19 @@ def _common(lower: tuple[str, ...]) -> str:
     return os.path.commonpath(lower) if len(lower) > 1 else ""
 
 
-def plan_kernel_files(hierarchies: tuple[Hierarchy, ...]) -> Iterator[Step]:
+def plan_kernel_files(facts: HostFacts) -> Iterator[Step]:
     """Steps that give /proc, /dev and /sys, with what they should not show masked."""
     yield Step("umask", (0,), "the modes below are meant exactly")
-    yield from _mount_on("/proc", "proc", _NO_PROGRAMS, "", "its own processes")
-    yield from _plan_dev()
     read_only = _NO_PROGRAMS | syscalls.MS_RDONLY
-    yield from _mount_on("/sys", "sysfs", read_only, "", "its own network devices, read-only")
-    yield from _plan_cgroups(hierarchies)
+    if facts.owned_ids is None:
+        yield from _mount_on("/proc", "proc", _NO_PROGRAMS, "", "its own processes")
+        yield from _plan_dev(facts.owned_ids)
+        yield from _mount_on("/sys", "sysfs", read_only, "", "its own network devices, read-only")
+    else:
+        yield from _plan_moving("/proc")
+        yield from _plan_dev(facts.owned_ids)
+        yield from _plan_moving("/sys")
+    yield from _plan_cgroups(facts.hierarchies)
     yield from _plan_masks()
     yield Step("umask", (0o022,), "what programs expect")
 
@@ -113,7 +126,11 @@ def plan_mounts(mounts: tuple[Mount, ...], *, on_devices: bool) -> Iterator[Step
     for number, mount in chosen:
         yield from _plan_place(mount)
         if mount.source:
-            yield from _plan_attaching(number, mount)
+            kind = "a directory" if mount.is_directory else "a file"
+            yield from _plan_attaching(
+                f"mount{number}", mount.target, f"{mount.source}, {kind}, is seen here",
+                is_directory=mount.is_directory, follows_links=mount.follows_links,
+            )  # fmt: skip
         else:
             flags = syscalls.MS_NOSUID | syscalls.MS_NODEV
             flags |= 0 if mount.exec else syscalls.MS_NOEXEC
@@ -150,18 +167,47 @@ def _plan_place(mount: Mount) -> Iterator[Step]:
         yield Step("mknod", (mount.target, mode, 0), "a file to mount on", allow=_EXISTS)
 
 
-def _plan_attaching(number: int, mount: Mount) -> Iterator[Step]:
-    held = f"mount{number}"
-    kind = "directory" if mount.is_directory else "file"
-    flags = os.O_PATH | os.O_CLOEXEC | (0 if mount.follows_links else os.O_NOFOLLOW)
-    flags |= os.O_DIRECTORY if mount.is_directory else 0
-    where = (-100, mount.target, flags, syscalls.RESOLVE_IN_ROOT)
+def _plan_attaching(
+    held: str, target: str, reason: str, *, is_directory: bool, follows_links: bool = False
+) -> Iterator[Step]:
+    """Let *target* show what the slot *held* holds."""
+    flags = os.O_PATH | os.O_CLOEXEC | (0 if follows_links else os.O_NOFOLLOW)
+    flags |= os.O_DIRECTORY if is_directory else 0
+    where = (-100, target, flags, syscalls.RESOLVE_IN_ROOT)
     yield Step("openat2", where, "the place, inside of the container", opens="place")
-    yield Step(
-        "move_mount", (Slot(held), Slot("place")), f"{mount.source}, a {kind}, is seen here"
-    )
+    yield Step("move_mount", (Slot(held), Slot("place")), reason)
     yield Step("close", (Slot("place"),), "nothing stays open")
     yield Step("close", (Slot(held),), "that leads outside")
+
+
+def _plan_borrowing(network: str) -> Iterator[Step]:
+    """Take hold of what root of a namespace cannot make, or only while the host's is seen.
+
+    Devices are the host's. A /proc or /sys is given only to who sees a whole one already
+    (fs/namespace.c of the kernel, mount_too_revealing), a /sys only with a network of its own.
+    """
+    copied = syscalls.OPEN_TREE_CLONE | syscalls.OPEN_TREE_CLOEXEC
+    for name in _DEVICES:
+        reason = f"the host's /dev/{name}: none can be made here"
+        yield Step("open_tree", (-100, f"/dev/{name}", copied), reason, opens=f"device-{name}")
+    yield Step("mount", ("proc", "/proc", "proc", _NO_PROGRAMS, ""), "its own processes")
+    yield Step("open_tree", (-100, "/proc", copied), "to be moved into it", opens="proc")
+    if network == HOST_NETWORK:
+        reason = "the host's, for its network devices are"
+        yield Step(
+            "open_tree", (-100, "/sys", copied | syscalls.AT_RECURSIVE), reason, opens="sys"
+        )
+        locks = syscalls.MOUNT_ATTR_NOSUID | syscalls.MOUNT_ATTR_NODEV | syscalls.MOUNT_ATTR_RDONLY
+        yield Step("mount_setattr", (Slot("sys"), locks), "nothing is written")
+    else:
+        read_only = _NO_PROGRAMS | syscalls.MS_RDONLY
+        yield Step("mount", ("sysfs", "/sys", "sysfs", read_only, ""), "its own network devices")
+        yield Step("open_tree", (-100, "/sys", copied), "to be moved into it", opens="sys")
+
+
+def _plan_moving(path: str) -> Iterator[Step]:
+    yield Step("mkdir", (path, 0o755), "somewhere to mount", allow=_EXISTS)
+    yield from _plan_attaching(path.strip("/"), path, f"{path} is seen here", is_directory=True)
 
 
 def plan_cwd(cwd: str) -> Iterator[Step]:
@@ -187,17 +233,26 @@ def _mount_on(
     yield Step("mount", (source or fstype, path, fstype, flags, data), reason)
 
 
-def _plan_dev() -> Iterator[Step]:
+def _plan_dev(owned_ids: int | None) -> Iterator[Step]:
     no_suid = syscalls.MS_NOSUID | syscalls.MS_STRICTATIME
     yield from _mount_on("/dev", "tmpfs", no_suid, "mode=755,size=65536k", "devices of its own")
     for name, (major, minor) in _DEVICES.items():
-        mode = stat.S_IFCHR | 0o666
-        device = os.makedev(major, minor)
-        yield Step("mknod", (f"/dev/{name}", mode, device), f"/dev/{name}")
+        if owned_ids is None:
+            mode = stat.S_IFCHR | 0o666
+            device = os.makedev(major, minor)
+            yield Step("mknod", (f"/dev/{name}", mode, device), f"/dev/{name}")
+        else:
+            place = (f"/dev/{name}", stat.S_IFREG | 0o666, 0)
+            yield Step("mknod", place, "a file to mount on")
+            yield from _plan_attaching(
+                f"device-{name}", f"/dev/{name}", f"/dev/{name}", is_directory=False
+            )
     for name, target in _LINKS.items():
         yield Step("symlink", (target, f"/dev/{name}"), f"/dev/{name}")
     no_suid_exec = syscalls.MS_NOSUID | syscalls.MS_NOEXEC
-    terminals = "newinstance,ptmxmode=0666,mode=0620,gid=5"
+    terminals = "newinstance,ptmxmode=0666,mode=0620"
+    if owned_ids is None or owned_ids > _TTY_GROUP:
+        terminals += f",gid={_TTY_GROUP}"
     yield from _mount_on("/dev/pts", "devpts", no_suid_exec, terminals, "terminals of its own")
     yield from _mount_on(
         "/dev/shm",  # noqa: S108 - the mount point itself

@@ -122,9 +122,9 @@ def _plan_inside(
     yield from _plan_network(spec.network)
     yield from plan_joining(groups)
     yield Step("unshare", (syscalls.CLONE_NEWCGROUP,), "its groups are the top that it sees")
-    yield from plan_root(spec)
+    yield from plan_root(spec, facts)
     yield from plan_mounts(spec.mounts, on_devices=False)
-    yield from plan_kernel_files(facts.hierarchies)
+    yield from plan_kernel_files(facts)
     yield from plan_mounts(spec.mounts, on_devices=True)
     yield Step("sethostname", (spec.hostname,), "a name of its own")
     if spec.network == OWN_NETWORK:

@@ -10,6 +10,7 @@ from runtime import syscalls
 from runtime.container.facts import HostFacts
 from runtime.container.spec import ProcessSpec
 from runtime.container.steps import Step
+from runtime.errors import Unsupported
 from runtime.image import Identity
 
 CAPABILITIES = (
@@ -46,7 +47,7 @@ def plan_privileges(
         if not kept & 1 << number:
             name = CAPABILITIES[number] if number < len(CAPABILITIES) else f"capability {number}"
             yield Step("prctl", (syscalls.PR_CAPBSET_DROP, number), f"never regain {name}")
-    yield from plan_identity(spec.identity)
+    yield from plan_identity(spec.identity, facts.owned_ids)
     held = kept if spec.identity.uid == 0 else 0
     yield Step("capset", (held, held, 0), "hold only what the bounding set keeps, pass on nothing")
     yield Step(
@@ -62,8 +63,21 @@ def plan_parting() -> Step:
     return Step("prctl", (syscalls.PR_SET_PDEATHSIG, _SIGKILL), "die with whoever started it")
 
 
-def plan_identity(identity: Identity) -> Iterator[Step]:
-    """Steps that become the user; groups first, while that is still allowed."""
+def plan_identity(identity: Identity, owned_ids: int | None = None) -> Iterator[Step]:
+    """Steps that become the user; groups first, while that is still allowed.
+
+    Who is root over himself alone (user_namespaces(7)) can give up no group, and has no other
+    user: *owned_ids* are as in ``HostFacts``. Raises Unsupported.
+    """
+    wanted = max(identity.uid, identity.gid, *identity.groups)
+    if owned_ids is not None and wanted >= owned_ids:
+        raise Unsupported(
+            f"the image asks for user or group {wanted}; of the {owned_ids} that are yours there "
+            "is no such one",
+            remedy="ask root for a range in /etc/subuid and /etc/subgid, with uidmap installed",
+        )
+    if owned_ids == 1:
+        return
     yield Step("setgroups", (tuple(identity.groups),), "no group of the caller's")
     yield Step("setresgid", (identity.gid,) * 3, "the group the image asks for")
     yield Step("setresuid", (identity.uid,) * 3, "the user the image asks for")

@@ -8,7 +8,7 @@ import json
 import os
 import re
 import time
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
 from functools import cache
@@ -177,6 +177,22 @@ def groups_of(directory: Path) -> tuple[Path, ...]:
     recorded = (_owner(directory) or {}).get("cgroups", [])
     paths = [Path(p) for p in recorded if isinstance(p, str)] if isinstance(recorded, list) else []
     return tuple(path for path in paths if _looks_ours(path, directory.name))
+
+
+def inits_of(directory: Path) -> Iterator[int]:
+    """The living init of the container in *directory*: 1 in a namespace, child of its executor."""
+    owner = (_owner(directory) or {}).get("pid")
+    for executor in _children(owner):
+        for pid in _children(executor):
+            with suppress(OSError):
+                status = Path(f"/proc/{pid}/status").read_text()
+                if re.search(r"^NSpid:.*\t1$", status, re.MULTILINE):
+                    yield pid
+
+
+def _children(pid: object) -> Iterator[int]:
+    with suppress(OSError):
+        yield from map(int, Path(f"/proc/{pid}/task/{pid}/children").read_text().split())
 
 
 def _looks_ours(path: Path, name: str) -> bool:

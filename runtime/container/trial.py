@@ -11,6 +11,7 @@ from runtime.container.rungs.place import new_name, trial_directory
 from runtime.container.state import instances_dir
 from runtime.container.steps import Plan, Slot, Step
 from runtime.errors import RuntimeFault, Unsupported
+from runtime.user_namespace import owned_ids
 
 _LAYERS = ("lower", "upper", "work", "root")
 
@@ -19,7 +20,7 @@ def obstacle() -> RuntimeFault | None:
     """None if a process in namespaces of its own starts here and overlays mount, else why not."""
     if os.geteuid() != 0:
         return Unsupported(
-            "containers need root (rootless ones are not made yet)",
+            "containers need root, or a user namespace in which we are root",
             remedy="run isoscope as root, or use --on vm",
         )
     try:
@@ -41,6 +42,7 @@ def obstacle() -> RuntimeFault | None:
 def _smallest(directory: Path) -> Plan:
     lower, upper, work, root = (directory / name for name in _LAYERS)
     layers = f"lowerdir={lower},upperdir={upper},workdir={work}"
+    layers += "" if owned_ids() is None else ",userxattr"
     private = syscalls.MS_REC | syscalls.MS_PRIVATE
     return Plan(
         clone_flags=NAMESPACES,

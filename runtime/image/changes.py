@@ -22,7 +22,7 @@ from runtime.image.blob import CHUNK_BYTES
 from runtime.image.compression import Compressor, compressor
 from runtime.image.layer import MAX_PATH_BYTES, OPAQUE_NAME, WHITEOUT
 from runtime.image.manifest import LAYER_GZIP_TYPE, LAYER_ZSTD_TYPE, Descriptor
-from runtime.image.stack import OPAQUE, is_opaque, is_whiteout
+from runtime.image.stack import is_opaque, is_whiteout, opaque_name
 from runtime.image.store import Store
 from runtime.image.tree import MAX_DEPTH, Attributes, attributes_of, is_carried
 
@@ -37,7 +37,9 @@ _KINDS = {
     stat.S_IFCHR: Kind.CHARACTER_DEVICE,
     stat.S_IFBLK: Kind.BLOCK_DEVICE,
 }
-_INCOMPLETE = frozenset({"trusted.overlay.redirect", "trusted.overlay.metacopy"})
+_INCOMPLETE = frozenset(
+    f"{kind}.overlay.{name}" for kind in ("trusted", "user") for name in ("redirect", "metacopy")
+)
 _TYPES: dict[Compression, str] = {"gzip": LAYER_GZIP_TYPE, "zstd": LAYER_ZSTD_TYPE}
 
 
@@ -326,5 +328,5 @@ def _attributes(file: int, path: bytes) -> Attributes:
 def _drop_foreign(path: str) -> None:
     """Remove the extended attributes that no layer carries, but the one that makes it opaque."""
     for name in os.listxattr(path, follow_symlinks=False):
-        if name != OPAQUE and not is_carried(name):
+        if name != opaque_name() and not is_carried(name):
             os.removexattr(path, name, follow_symlinks=False)

@@ -118,7 +118,7 @@ class OverlayTree(Tree):
         for name in os.listdir(here) if lower else ():  # noqa: PTH208 - of a descriptor
             self._need_disorder()
             remove_name(here, name)
-        os.setxattr(here, stack.OPAQUE, b"y")
+        os.setxattr(here, stack.opaque_name(), b"y")
 
     # What a directory is made from
 
@@ -264,6 +264,6 @@ def _white_out(parent: int, name: bytes) -> None:
 def _make_opaque(parent: int, name: bytes) -> None:
     descriptor = os.open(name, os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW, dir_fd=parent)
     try:
-        os.setxattr(descriptor, stack.OPAQUE, b"y")
+        os.setxattr(descriptor, stack.opaque_name(), b"y")
     finally:
         os.close(descriptor)

@@ -10,9 +10,20 @@ import os
 import stat
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager, suppress
+from functools import cache
 from pathlib import Path
 
-OPAQUE = "trusted.overlay.opaque"
+from runtime.user_namespace import owned_ids
+
+
+@cache
+def opaque_name() -> str:
+    """The extended attribute of an opaque directory: ``user.`` for the root of a namespace.
+
+    Source: Documentation/filesystems/overlayfs.rst, userxattr.
+    """
+    return f"{'trusted' if owned_ids() is None else 'user'}.overlay.opaque"
+
 
 Rootfs = Path | tuple[Path, ...]
 """A tree of files: one directory, or several that make it together, topmost first."""
@@ -26,7 +37,7 @@ def is_whiteout(status: os.stat_result) -> bool:
 def is_opaque(directory: Path | str | int) -> bool:
     """Whether *directory* hides what the layers below have in it."""
     with suppress(OSError):
-        return os.getxattr(directory, OPAQUE) == b"y"
+        return os.getxattr(directory, opaque_name()) == b"y"
     return False
 
 

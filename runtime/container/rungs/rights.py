@@ -30,7 +30,7 @@ _NAMESPACES = {
 """Name -> its file in /proc/self/ns and its flag; see namespaces(7)."""
 
 _NOBODY = 65534
-_ROOTLESS = ("rootless peers",)
+_ROOTLESS = ("containers of ordinary users", "rootless peers")
 
 
 def root_rung() -> Rung:

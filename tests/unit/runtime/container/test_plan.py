@@ -37,11 +37,15 @@ V2 = (
 
 
 def facts(
-    hierarchies: tuple[Hierarchy, ...] = V1, *, bounding_set: int = (1 << 41) - 1
+    hierarchies: tuple[Hierarchy, ...] = V1,
+    *,
+    bounding_set: int = (1 << 41) - 1,
+    owned_ids: int | None = None,
 ) -> HostFacts:
     return HostFacts(
-        machine="x86_64", bounding_set=bounding_set, last_capability=40, hierarchies=hierarchies
-    )
+        machine="x86_64", bounding_set=bounding_set, last_capability=40, hierarchies=hierarchies,
+        owned_ids=owned_ids,
+    )  # fmt: skip
 
 
 def process(*argv: str, env: tuple[str, ...] = ("PATH=/bin:/usr/bin",)) -> ProcessSpec:
@@ -87,6 +91,7 @@ def attached() -> ContainerSpec:
         ("layers", plan(container("sh", limits=Limits(), lower=SEVERAL), facts(V2))),
         ("attached", plan(attached(), facts(v1("pids")))),
         ("exec", plan_exec(process("id"), container(), facts(V1))),
+        ("rootless", plan(container("sh", limits=Limits()), facts((), owned_ids=65537))),
         ("host", plan_plain(process("/bin/id"), "/home/rootfs/tree", "x86_64")),
     ],
 )
