@@ -120,11 +120,10 @@ def _become_root_of_our_own() -> None:
     from contextlib import suppress
 
     from runtime.errors import Unsupported
-    from runtime.image.home import state_dir
     from runtime.rootless import enter
 
     with suppress(Unsupported):
-        enter(state_dir())
+        enter()
 
 
 def _bench(rest: list[str]) -> int:

@@ -18,7 +18,7 @@ import socket
 import sys
 import time
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import ExitStack, contextmanager
+from contextlib import ExitStack, contextmanager, suppress
 from pathlib import Path
 from types import FrameType
 from typing import Any, NoReturn
@@ -26,13 +26,13 @@ from typing import Any, NoReturn
 from benchmarks import meters, wire
 from benchmarks.backend import Backend, Instance, InstanceTimeout, Reading, Usage
 from benchmarks.backends import opened
-from runtime import syscalls
+from runtime import rootless, syscalls
 from runtime.container.cgroups import place, plan_groups
 from runtime.container.facts import host_facts
 from runtime.container.launch.interpreter import run_steps
 from runtime.container.spec import Limits
 from runtime.container.state import instances_dir, new_directory, record_owner, remove_instance
-from runtime.errors import RuntimeFault
+from runtime.errors import RuntimeFault, Unsupported
 
 _UNWIND_LIMIT_S = 20
 
@@ -191,6 +191,9 @@ class Server:
 def main(argv: Sequence[str]) -> int:
     """Serve the harness at the socket *argv[1]* with the backend *argv[0]*; 0 when it hangs up."""
     name, descriptor, harness = argv[0], int(argv[1]), int(argv[2])
+    if name == "container":
+        with suppress(Unsupported):  # then its probe says what it lacks
+            rootless.enter()
     signal.signal(signal.SIGTERM, _end_orderly)
     syscalls.prctl(syscalls.PR_SET_PDEATHSIG, signal.SIGTERM)
     if os.getppid() != harness:

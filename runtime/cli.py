@@ -56,7 +56,7 @@ def _run(argv: Sequence[str]) -> int:
     if arguments.explain:
         print(render(explain(image, command, options)), end="")
         return 0
-    if os.geteuid() != 0 and (why := obstacle()) is not None:
+    if os.geteuid() != 0 and (why := obstacle()) is not None:  # we could not become root
         raise why
     sweep()
     return _foreground(image, command, options, timeout_s=arguments.timeout)

@@ -20,20 +20,22 @@ from typing import NoReturn
 
 from runtime import syscalls
 from runtime.errors import SyscallError, Unsupported
+from runtime.image.home import state_dir
 from runtime.user_namespace import owned_ids
 
 _TOOLS = {"uid": "/usr/bin/newuidmap", "gid": "/usr/bin/newgidmap"}
 _REMEDY = "run isoscope as root, or use --on vm"
 
 
-def enter(state: Path) -> None:
-    """Become root of a user namespace; nothing for who is root already.
+def enter() -> None:
+    """Become root of a user namespace, for good; nothing for who is root already.
 
-    *state* is the state directory, of which the environment speaks from then on: it would be
+    The state directory stays what it was, which the environment says from then on: it would be
     another for root. The process must have a single thread. Raises Unsupported.
     """
     if os.geteuid() == 0:
         return
+    state = state_dir()
     os.environ["ISOSCOPE_HOME"] = str(state)
     if not _joined(state / "instances"):
         _make()

@@ -19,7 +19,7 @@ from runtime.container.interrupts import delivered, held
 from runtime.container.launch.streams import Gathering, Pipes
 from runtime.container.spec import Limits
 from runtime.container.state import sweep
-from runtime.container.trial import obstacle
+from runtime.errors import Unsupported
 from runtime.image import Image, Store, find_image
 
 DEFAULT_LIMIT_S = 60.0
@@ -100,8 +100,11 @@ class Container(AbstractContextManager[Running]):
 
 
 def _found(image: Image | str) -> Image:
-    if os.geteuid() != 0 and (why := obstacle()) is not None:
-        raise why
+    if os.geteuid() != 0:
+        raise Unsupported(
+            "containers need root, or a user namespace in which we are root",
+            remedy="begin with runtime.rootless.enter(), or run this as root",
+        )
     sweep()
     return find_image(Store(), image) if isinstance(image, str) else image
 

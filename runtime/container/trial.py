@@ -3,10 +3,11 @@
 import os
 from pathlib import Path
 
-from runtime import syscalls
+from runtime import rootless, syscalls
 from runtime.container import programs
 from runtime.container.launch.process import start
 from runtime.container.plan import NAMESPACES
+from runtime.container.rungs.attempt import refusal
 from runtime.container.rungs.place import new_name, trial_directory
 from runtime.container.state import instances_dir
 from runtime.container.steps import Plan, Slot, Step
@@ -17,12 +18,16 @@ _LAYERS = ("lower", "upper", "work", "root")
 
 
 def obstacle() -> RuntimeFault | None:
-    """None if a process in namespaces of its own starts here and overlays mount, else why not."""
+    """None if a process in namespaces of its own starts here and overlays mount, else why not.
+
+    For an ordinary user: whether it does for the root of a user namespace. The process must have
+    a single thread.
+    """
     if os.geteuid() != 0:
-        return Unsupported(
-            "containers need root, or a user namespace in which we are root",
-            remedy="run isoscope as root, or use --on vm",
-        )
+        why = refusal(_try_as_root_of_our_own)
+        if why is None:
+            return None
+        return Unsupported(why, remedy="run isoscope as root, or use --on vm")
     try:
         with trial_directory(new_name()) as directory:
             for name in _LAYERS:
@@ -37,6 +42,12 @@ def obstacle() -> RuntimeFault | None:
     except OSError as error:
         return Unsupported(f"{instances_dir()} cannot be used: {error.strerror}")
     return None
+
+
+def _try_as_root_of_our_own() -> None:
+    rootless.enter()
+    if (why := obstacle()) is not None:
+        raise why
 
 
 def _smallest(directory: Path) -> Plan:

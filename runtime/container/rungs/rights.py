@@ -34,14 +34,14 @@ _ROOTLESS = ("containers of ordinary users", "rootless peers")
 
 
 def root_rung() -> Rung:
-    """Who we are."""
+    """Who we are. An ordinary user's containers are tried as a whole, in a user namespace."""
     uid = os.geteuid()
     return Rung(
         name="root",
         ok=uid == 0,
         found=f"user {uid}",
         remedy=None if uid == 0 else "run isoscope as root (sudo)",
-        costs=("host", "container"),
+        costs=("host", "networks of containers"),
     )
 
 
