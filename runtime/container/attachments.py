@@ -6,7 +6,7 @@ up, volumes made, networks joined. All of it is held while the block lasts.
 
 import os
 from collections.abc import Iterator, Mapping, Sequence
-from contextlib import ExitStack, contextmanager
+from contextlib import AbstractContextManager, ExitStack, contextmanager
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -68,11 +68,6 @@ def given(
         if wishes.network == NO_NETWORK:
             yield replace(spec, mounts=(*spec.mounts, *mounts)), None
             return
-        if wishes.is_on_a_network and owned_ids() is not None:
-            raise Unsupported(
-                f"the network {wishes.network!r} is made on the machine, for which root is needed",
-                remedy="run isoscope as root, or use --network host or none",
-            )
         from runtime.network import attachment  # noqa: PLC0415 - a start without is spared that
 
         network = None if wishes.network == HOST_NETWORK else _network(spec, wishes, undo)
@@ -160,6 +155,8 @@ def _network(spec: ContainerSpec, wishes: Wishes, undo: ExitStack) -> "Attachmen
     if wishes.network.startswith(_OF_CONTAINER):
         other = _instance(wishes.network.removeprefix(_OF_CONTAINER))
         return undo.enter_context(attachment.shared(_process_of(other), other))
+    if owned_ids() is not None:
+        return undo.enter_context(_relayed(wishes, directory, spec.hostname))
     return undo.enter_context(
         attachment.attached(
             wishes.network,
@@ -170,6 +167,20 @@ def _network(spec: ContainerSpec, wishes: Wishes, undo: ExitStack) -> "Attachmen
             ports=wishes.ports,
         )
     )
+
+
+def _relayed(
+    wishes: Wishes, directory: Path, hostname: str
+) -> AbstractContextManager["Attachment"]:
+    """An ordinary user's network: each container has its own way out, none meets another."""
+    from runtime.network.slirp import relayed  # noqa: PLC0415 - as above
+
+    if wishes.network != DEFAULT_NETWORK:
+        raise Unsupported(
+            f"the network {wishes.network!r} is made on the machine, for which root is needed",
+            remedy=f"run isoscope as root, or use --network {DEFAULT_NETWORK}",
+        )
+    return relayed(directory, hostname, wishes.ports)
 
 
 def _instance(name: str) -> Path:

@@ -75,7 +75,7 @@ def attached(
             namespace=f"/proc/{os.getpid()}/fd/{namespace}",
             address=lease.address,
             ports=own_ports,
-            files=_files(directory, hostname, lease.address, gateway(standing.subnet)),
+            files=own_files(directory, hostname, lease.address, gateway(standing.subnet)),
             notices=() if notice is None else (notice,),
         )
 
@@ -184,7 +184,7 @@ def _configure(inside: Line, lease: Lease, standing: Standing, network: Network)
         links.add_default_route(inside, gateway(standing.subnet))
 
 
-def _files(
+def own_files(
     directory: Path, hostname: str, address: IPv4Address, server: IPv4Address
 ) -> dict[str, str]:
     """Written for this instance alone, shown in its /etc."""

@@ -1,14 +1,16 @@
 """Containers of an ordinary user, whose account is made here, with a range of ids and without."""
 
 import os
+import re
 import secrets
 import shutil
+import socket
 import subprocess
 import sys
 import tempfile
 import time
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -17,6 +19,7 @@ import pytest
 
 from runtime.container.cgroups import LIMITED
 from runtime.container.facts import host_facts
+from runtime.container.state import inits_of
 
 ROOT = Path(__file__).parents[3]
 LIMIT_S = 60
@@ -25,6 +28,10 @@ pytestmark = [
     pytest.mark.skipif(os.geteuid() != 0, reason="adds users; run as root"),
     pytest.mark.skipif(shutil.which("newuidmap") is None, reason="apt-get install uidmap"),
 ]
+
+needs_relay = pytest.mark.skipif(
+    shutil.which("slirp4netns") is None, reason="apt-get install slirp4netns"
+)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -144,13 +151,126 @@ def test_an_image_with_other_owners_and_removed_files_is_built_and_runs(user: Us
     user.said("image", "prune")
 
 
-def test_the_network_is_none_or_the_hosts(user: User) -> None:
+def test_the_hosts_network_and_none_that_root_would_have_to_make(user: User) -> None:
     names = user.said("run", "--network", "host", "busybox", "ls", "/sys/class/net").split()
     assert set(names) == set(os.listdir("/sys/class/net"))  # noqa: PTH208 - names, no paths
-    done = user.run("run", "-p", "8080:80", "busybox", "true")
+    user.said("network", "create", "own")
+    done = user.run("run", "--network", "own", "busybox", "true")
     assert done.returncode == 125
     assert "root is needed" in done.stderr
     assert done.stderr.count("\n") == 1
+    user.said("network", "rm", "own")
+
+
+SERVES = """
+import socket, sys
+line = socket.socket(socket.AF_INET, getattr(socket, sys.argv[1]))
+line.bind(("0.0.0.0", 80))
+if sys.argv[1] == "SOCK_STREAM":
+    line.listen()
+    line, _ = line.accept()
+said, peer = line.recvfrom(100)
+line.sendto(said[::-1], peer) if peer else line.send(said[::-1])
+"""
+
+
+@needs_relay
+@pytest.mark.parametrize("kind", ["tcp", "udp"])
+def test_a_published_port_leads_inside_and_nothing_of_the_hosts_does(
+    user: User, kind: str
+) -> None:
+    family = socket.SOCK_DGRAM if kind == "udp" else socket.SOCK_STREAM
+    where = "127.0.0.1" if kind == "tcp" else _own_address()
+    own = socket.create_server(("127.0.0.1", 0))
+    script = (
+        f"for ip in 127.0.0.1 10.0.2.2; do nc -w 1 $ip {own.getsockname()[1]} </dev/null"
+        " && echo leak; done; echo up; exec sleep 1000"
+    )
+    before = leftovers.seen()
+    argv = user.argv("run", "-p", f"{where}::80/{kind}", "busybox", "sh", "-c", script)
+    with (
+        own,
+        subprocess.Popen(
+            argv, env=user.environment, cwd=user.home, text=True,
+            stdout=subprocess.PIPE, stderr=subprocess.PIPE,
+        ) as command,
+        ExitStack() as undo,
+    ):  # fmt: skip
+        undo.callback(command.kill)
+        assert command.stdout is not None
+        assert command.stderr is not None
+        published = re.search(r"published [0-9.]+:(\d+)->80", command.stderr.readline())
+        assert published is not None
+        assert command.stdout.readline() == "up\n"
+        (instance,) = (user.home / "state" / "instances").iterdir()
+        (init,) = inits_of(instance)
+        inside = ["nsenter", "-t", str(init), "-n", sys.executable, "-c", SERVES, family.name]
+        serving = undo.enter_context(subprocess.Popen(inside))
+        undo.callback(serving.kill)
+        _until(lambda: _asked((where, int(published[1])), family) == b"tfel")
+    user.said("gc")
+    assert not leftovers.settled(before)
+    _until(lambda: not _processes(b"slirp4netns"))
+
+
+def _own_address() -> str:
+    """An address of this machine that is not its loopback's; nothing is sent."""
+    with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as line:
+        try:
+            line.connect(("192.0.2.250", 9))
+        except OSError:
+            pytest.skip("this machine has no address but its loopback's")
+        return str(line.getsockname()[0])
+
+
+@needs_relay
+def test_names_are_resolved_as_on_the_host(user: User) -> None:
+    said = user.said(
+        "run", "--network", "bridge", "busybox", "cat", "/etc/resolv.conf", "/etc/hosts"
+    )
+    assert "nameserver 10.0.2.3" in said
+    assert "10.0.2.100" in said
+
+
+@needs_relay
+def test_a_datagram_that_could_not_be_answered_is_not_published(user: User) -> None:
+    done = user.run("run", "-p", "127.0.0.1:5353:53/udp", "busybox", "true")
+    assert done.returncode == 125
+    assert "-p 5353:53/udp" in done.stderr
+
+
+def _asked(where: tuple[str, int], family: socket.SocketKind) -> bytes:
+    with socket.socket(socket.AF_INET, family) as line:
+        line.settimeout(1)
+        try:
+            line.connect(where)
+            line.send(b"left")
+            return line.recv(100)
+        except OSError:
+            return b""
+
+
+def _processes(name: bytes) -> list[str]:
+    return [
+        path.parent.name for path in Path("/proc").glob("[0-9]*/cmdline")
+        if name in _content(path).partition(b"\0")[0]
+    ]  # fmt: skip
+
+
+def _content(path: Path) -> bytes:
+    try:
+        return path.read_bytes()
+    except OSError:
+        return b""
+
+
+@needs_relay
+def test_a_taken_port_is_said_and_nothing_starts(user: User) -> None:
+    with socket.create_server(("127.0.0.1", 0)) as taken:
+        port = taken.getsockname()[1]
+        done = user.run("run", "-p", f"127.0.0.1:{port}:80", "busybox", "true")
+    assert done.returncode == 125
+    assert "is taken" in done.stderr
 
 
 def test_a_second_command_enters_the_namespace_of_the_first(user: User) -> None:
