@@ -26,6 +26,7 @@ from runtime.container.trial import obstacle
 from runtime.errors import RuntimeFault, SpecError
 from runtime.image import Image, Store, find_image
 from runtime.image import cli as image_cli
+from runtime.image.progress import bars
 from runtime.image.registry import cli as registry_cli
 from runtime.network.addresses import check_name
 from runtime.network.ports import Port, Protocol, parse_ports
@@ -68,7 +69,7 @@ def _foreground(
     """Run with our own descriptors as the workload's; end with its status."""
     end_on_termination()
     stdin = os.open(os.devnull, os.O_RDONLY) if sys.stdin is None or sys.stdin.isatty() else 0
-    with container(image, command, options, stdio=(stdin, 1, 2)) as running:
+    with container(image, command, options, stdio=(stdin, 1, 2), showing=bars) as running:
         _tell(running, {port.host for port in options.attached.ports})
         status = running.process.poll(timeout_s)
     if status is None:

@@ -41,6 +41,7 @@ from runtime.image import (
     imitate,
     using_snapshots,
 )
+from runtime.image.progress import Showing, nobody
 from runtime.user_namespace import owned_ids
 from runtime.volume.mount import Mount
 
@@ -218,15 +219,17 @@ def container(
     *,
     stdio: tuple[int, int, int],
     facts: HostFacts | None = None,
+    showing: Showing = nobody,
 ) -> Iterator[Container]:
     """A running container; leaving the block kills it and removes everything of it.
 
     *facts* may be read beforehand, so that a group this process enters later does not count.
+    *showing* gives who watches the image being unpacked, if it has to be.
 
     Raises Unsupported, SpecError, StepError or CommandNotRunnable; then nothing is left either.
     """
     with ExitStack() as undo:
-        layers = undo.enter_context(using_snapshots(Store(), image))
+        layers = undo.enter_context(using_snapshots(Store(), image, showing=showing))
         spec = _spec(image, argv, options, layers.paths, name=secrets.token_hex(6))
         facts = host_facts() if facts is None else facts
         yield undo.enter_context(_started(image, spec, options, facts, stdio))

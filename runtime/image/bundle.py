@@ -19,6 +19,7 @@ from runtime.image.blob import CHUNK_BYTES
 from runtime.image.compression import LayerStream
 from runtime.image.document import MAX_DOCUMENT_BYTES
 from runtime.image.layer import Limits
+from runtime.image.room import CHECK_BYTES, Room
 
 MAX_MEMBERS = 100_000
 MAX_LINKS = 8
@@ -90,9 +91,12 @@ class Bundle:
 
 
 @contextmanager
-def bundle(source: BinaryIO, scratch: Path) -> Iterator[Bundle]:
-    """The archive *source*. *scratch* is a directory for a copy. Raises ImageError."""
-    with _seekable(source, scratch) as file:
+def bundle(source: BinaryIO, scratch: Path, room: Room) -> Iterator[Bundle]:
+    """The archive *source*. *scratch* is a directory for a copy, if *room* has any for it.
+
+    Raises ImageError.
+    """
+    with _seekable(source, scratch, room) as file:
         try:
             found = _list(file)
         except ImageError as error:
@@ -131,7 +135,7 @@ def _normal(name: bytes) -> str:
 
 
 @contextmanager
-def _seekable(source: BinaryIO, scratch: Path) -> Iterator[IO[bytes]]:
+def _seekable(source: BinaryIO, scratch: Path, room: Room) -> Iterator[IO[bytes]]:
     head = source.read(len(_GZIP))
     if source.seekable():
         source.seek(0)
@@ -139,20 +143,25 @@ def _seekable(source: BinaryIO, scratch: Path) -> Iterator[IO[bytes]]:
             yield source
             return
     with tempfile.TemporaryFile(dir=scratch) as copy:
-        _copy(head, source, copy)
+        _copy(head, source, copy, room)
         copy.seek(0)
         yield copy
 
 
-def _copy(head: bytes, source: BinaryIO, copy: IO[bytes]) -> None:
+def _copy(head: bytes, source: BinaryIO, copy: IO[bytes], room: Room) -> None:
     plain = source if source.seekable() else _Joined(head, source)
     reader = gzip.GzipFile(fileobj=plain) if head == _GZIP else plain  # type: ignore[arg-type]
     left = Limits().total_bytes
+    unchecked_bytes = 0
     try:
         while chunk := reader.read(CHUNK_BYTES):
             left -= len(chunk)
             if left < 0:
                 raise ImageError("the archive is larger than any image may be")
+            unchecked_bytes += len(chunk)
+            if unchecked_bytes >= CHECK_BYTES:
+                unchecked_bytes = 0
+                room.check(len(chunk))
             copy.write(chunk)
     except (EOFError, zlib.error, gzip.BadGzipFile) as error:
         raise ImageError(f"the archive's gzip stream is damaged ({error})") from error

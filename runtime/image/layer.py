@@ -8,6 +8,7 @@ are written. Nothing of the layer has to be remembered, so memory stays flat.
 import os
 import stat
 from collections.abc import Callable
+from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
@@ -17,6 +18,7 @@ from runtime.errors import ImageError
 from runtime.image.archive import ArchiveReader, Entry, Kind
 from runtime.image.blob import CHUNK_BYTES, Reader
 from runtime.image.compression import LayerStream
+from runtime.image.following import Following, short_name
 from runtime.image.manifest import Descriptor
 from runtime.image.overlay import OutOfOrderError, OverlayTree
 from runtime.image.removal import remove_content
@@ -47,12 +49,16 @@ class Limits:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Layer:
-    """A layer of *store* and what its tar must hash to; ``stopped`` ends its reading early."""
+    """A layer of *store* and what its tar must hash to.
+
+    ``stopped`` ends its reading early, ``following`` is told how far it is.
+    """
 
     store: Store
     blob: Descriptor
     diff_id: str
     stopped: Event | None = None
+    following: Following | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -104,9 +110,10 @@ def _each_entry(
     left = limits.entries
     entry: Entry | None = None
     try:
-        with layer.store.open_blob(layer.blob) as blob:
-            source = blob if layer.stopped is None else _Stoppable(blob, layer.stopped)
-            stream = LayerStream(source, diff_id=layer.diff_id, limit_bytes=limits.total_bytes)
+        with _room(layer), layer.store.open_blob(layer.blob) as blob:
+            stream = LayerStream(
+                _followed(layer, blob), diff_id=layer.diff_id, limit_bytes=limits.total_bytes
+            )
             archive = ArchiveReader(stream)
             for entry in archive:
                 left = _one_less(left)
@@ -120,6 +127,20 @@ def _each_entry(
         message = f"{_where(layer, entry)}: {error.message}"
         raise ImageError(message, remedy=error.remedy) from error
     return Limits(total_bytes=limits.total_bytes - stream.seen_bytes, entries=left)
+
+
+def _room(layer: Layer) -> AbstractContextManager[None]:
+    """In which a full disk is told as such."""
+    room = layer.following and layer.following.room
+    return room.told() if room else nullcontext()
+
+
+def _followed(layer: Layer, blob: Reader) -> Reader:
+    source = blob if layer.stopped is None else _Stoppable(blob, layer.stopped)
+    if layer.following is None:
+        return source
+    name = short_name(layer.blob)
+    return layer.following.reader(source, name, layer.blob.size_bytes, "unpacking")
 
 
 def _where(layer: Layer, entry: Entry | None) -> str:

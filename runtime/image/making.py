@@ -15,13 +15,17 @@ from typing import TYPE_CHECKING
 
 from runtime.errors import ImageError
 from runtime.image.durable import sync_file_system
+from runtime.image.following import Following, short_name
 from runtime.image.layer import Layer, Limits, write_overlay
+from runtime.image.progress import Showing
 from runtime.image.removal import remove_tree
+from runtime.image.room import Room
 from runtime.image.slots import (
     Slot,
     SlotMeta,
     clear_slot,
     complete_slot,
+    layers_dir,
     read_slot,
     uncovered,
 )
@@ -36,19 +40,29 @@ AT_ONCE = 2
 
 
 def make_snapshots(
-    store: Store, slots: Sequence[Slot], missing: Sequence[Slot], limits: Limits | None
+    store: Store,
+    slots: Sequence[Slot],
+    missing: Sequence[Slot],
+    limits: Limits | None,
+    showing: Showing,
 ) -> None:
     """Unpack what is *missing* of *slots*, lowest first: all of it, or nothing is left.
 
     The caller has locked them. *limits* count for all layers together. Raises ImageError.
     """
-    with ExitStack() as undo:
+    room = Room(path=layers_dir(), what="the unpacked image")
+    with room.told(), showing() as watcher, ExitStack() as undo:
+        following = Following(room=room, watcher=watcher)
+        blobs = [slot.blob for slot in missing if slot.blob is not None]
+        for blob in blobs:
+            following.expect(short_name(blob), blob.size_bytes)
+        following.require()  # it never unpacks to less
         for slot in missing:
             clear_slot(slot.path)
             undo.callback(remove_tree, slot.path)
         present = [read_slot(slot.path, slot.chain_id) for slot in slots if slot not in missing]
         known = [meta for meta in present if meta is not None]
-        work = _Work(store, slots, limits or Limits(), known)
+        work = _Work(store, slots, limits or Limits(), known, following)
         made = work.unpack(missing)
         work.check()
         # A name may reach the disk before what it names; and nobody has to wait for it.
@@ -62,12 +76,18 @@ class _Work:
     """Unpacking some of *slots*, which may use what *done* leaves of *limits*."""
 
     def __init__(
-        self, store: Store, slots: Sequence[Slot], limits: Limits, done: list[SlotMeta]
+        self,
+        store: Store,
+        slots: Sequence[Slot],
+        limits: Limits,
+        done: list[SlotMeta],
+        following: Following,
     ) -> None:
         self._store = store
         self._slots = slots
         self._limits = limits
         self._done = done
+        self._following = following
         self._waited: dict[Path, Future[SlotMeta]] = {}
         self._stopped = Event()
 
@@ -103,7 +123,11 @@ class _Work:
         started_ns = time.monotonic_ns()
         if slot.blob is not None:
             layer = Layer(
-                store=self._store, blob=slot.blob, diff_id=slot.diff_id, stopped=self._stopped
+                store=self._store,
+                blob=slot.blob,
+                diff_id=slot.diff_id,
+                stopped=self._stopped,
+                following=self._following,
             )
             left = write_overlay(layer, tree, limits, partial(self._lower, slot))
         made = SlotMeta(

@@ -5,6 +5,7 @@ have the same fields and are read too.
 """
 
 import re
+from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any, Literal
@@ -18,6 +19,11 @@ CONFIG_TYPE = "application/vnd.oci.image.config.v1+json"
 LAYER_GZIP_TYPE = "application/vnd.oci.image.layer.v1.tar+gzip"
 LAYER_ZSTD_TYPE = "application/vnd.oci.image.layer.v1.tar+zstd"
 DOCKER_MANIFEST_TYPE = "application/vnd.docker.distribution.manifest.v2+json"
+MAX_LAYERS = 500
+"""More are refused: overlayfs stacks no more (OVL_MAX_STACK in the kernel's fs/overlayfs)."""
+MAX_REPEATS = 128
+"""How often one layer may stand in an image: real ones repeat the empty layer, a few dozen times;
+each time costs a name in the stack and, where it is unpacked, the whole layer once more."""
 MANIFEST_TYPES = frozenset({MANIFEST_TYPE, DOCKER_MANIFEST_TYPE})
 
 _RFC3339 = re.compile(r"\d{4}-\d\d-\d\d[Tt]\d\d:\d\d:\d\d(\.\d{1,9})?([Zz]|[+-]\d\d:\d\d)")
@@ -68,9 +74,11 @@ class Manifest:
             raise document["mediaType"].wrong("the media type of an image manifest")
         if not document["config"].present:
             raise document["config"].wrong("a descriptor")
+        layers = tuple(Descriptor.from_node(layer) for layer in document["layers"].items())
+        check_layers([layer.digest for layer in layers], digest)
         return cls(
             config=Descriptor.from_node(document["config"]),
-            layers=tuple(Descriptor.from_node(layer) for layer in document["layers"].items()),
+            layers=layers,
             media_type=media_type,
             annotations=document["annotations"].mapping(),
         )
@@ -159,6 +167,19 @@ class Image:
                 "runs": " ".join(self.config.command()) or "nothing of its own",
                 "size": f"{self.size_bytes} bytes, compressed",
             }
+        )
+
+
+def check_layers(names: Sequence[str], image: str) -> None:
+    """Raise ImageError if *image* has more layers than any may, or one of *names* too often."""
+    if len(names) > MAX_LAYERS:
+        raise ImageError(
+            f"{image} has {len(names)} layers; more than {MAX_LAYERS} cannot be stacked"
+        )
+    name, count = Counter(names).most_common(1)[0] if names else ("", 0)
+    if count > MAX_REPEATS:
+        raise ImageError(
+            f"{image} has the layer {name} {count} times; more than {MAX_REPEATS} are refused"
         )
 
 

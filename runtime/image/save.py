@@ -17,6 +17,7 @@ from runtime.errors import ImageError
 from runtime.image.blob import Reader
 from runtime.image.compression import LayerStream
 from runtime.image.document import render_document
+from runtime.image.following import Following, short_name
 from runtime.image.index import REFERENCE_NAME
 from runtime.image.layer import Limits
 from runtime.image.manifest import Descriptor, Image
@@ -57,10 +58,21 @@ def choose(store: Store, names: Sequence[str]) -> tuple[Chosen, ...]:
     return tuple(chosen.values())
 
 
-def save(store: Store, chosen: Sequence[Chosen], target: BinaryIO, *, form: Form) -> None:
+def save(
+    store: Store,
+    chosen: Sequence[Chosen],
+    target: BinaryIO,
+    *,
+    form: Form,
+    following: Following | None = None,
+) -> None:
     """Write the images to *target*, every blob verified on the way. Raises ImageError, OSError."""
+    following = following or Following(room=None)
+    for blob in {blob for each in chosen for blob in each.image.manifest.layers}:
+        following.expect(short_name(blob), blob.size_bytes)
+    following.require()
     with tarfile.open(mode="w|", fileobj=target, format=tarfile.PAX_FORMAT) as archive:
-        for name, size_bytes, content in (_oci if form == "oci" else _docker)(store, chosen):
+        for name, size_bytes, content in _MEMBERS[form](store, chosen, following):
             info = tarfile.TarInfo(name)
             info.size, info.mode = size_bytes, 0o644
             with content as reader:
@@ -99,7 +111,7 @@ _Content = AbstractContextManager[Reader | LayerStream]
 _Members = Iterator[tuple[str, int, _Content]]
 
 
-def _oci(store: Store, chosen: Sequence[Chosen]) -> _Members:
+def _oci(store: Store, chosen: Sequence[Chosen], following: Following) -> _Members:
     blobs: dict[str, Descriptor] = {}
     manifests = []
     for each in chosen:
@@ -117,10 +129,16 @@ def _oci(store: Store, chosen: Sequence[Chosen]) -> _Members:
     for digest in sorted(blobs):
         blob = blobs[digest]
         name = f"blobs/sha256/{digest.removeprefix('sha256:')}"
-        yield name, blob.size_bytes, store.open_blob(blob)
+        yield name, blob.size_bytes, _followed(store, blob, following)
 
 
-def _docker(store: Store, chosen: Sequence[Chosen]) -> _Members:
+@contextmanager
+def _followed(store: Store, blob: Descriptor, following: Following) -> Iterator[Reader]:
+    with store.open_blob(blob) as reader:
+        yield following.reader(reader, short_name(blob), blob.size_bytes, "saving")
+
+
+def _docker(store: Store, chosen: Sequence[Chosen], following: Following) -> _Members:
     lines = []
     layers: dict[str, Descriptor] = {}
     configs: dict[str, Descriptor] = {}
@@ -137,10 +155,15 @@ def _docker(store: Store, chosen: Sequence[Chosen]) -> _Members:
         )
     for name in sorted(layers):
         diff_id = f"sha256:{name.removesuffix('.tar')}"
-        yield name, _tar_bytes(store, layers[name], diff_id), _tar(store, layers[name], diff_id)
+        layer = layers[name]
+        size_bytes = _tar_bytes(store, layer, diff_id, following)
+        yield name, size_bytes, _tar(store, layer, diff_id, following, "saving")
     for name in sorted(configs):
         yield name, configs[name].size_bytes, store.open_blob(configs[name])
     yield _document("manifest.json", render_document(lines))
+
+
+_MEMBERS = {"oci": _oci, "docker": _docker}
 
 
 def _document(name: str, raw: bytes) -> tuple[str, int, _Content]:
@@ -186,20 +209,23 @@ def _tar_name(diff_id: str) -> str:
 
 
 @contextmanager
-def _tar(store: Store, layer: Descriptor, diff_id: str) -> Iterator[LayerStream]:
+def _tar(
+    store: Store, layer: Descriptor, diff_id: str, following: Following, state: str
+) -> Iterator[LayerStream]:
     """The uncompressed *layer*, verified at its end."""
     try:
         with store.open_blob(layer) as blob:
-            yield LayerStream(blob, diff_id=diff_id, limit_bytes=Limits().total_bytes)
+            source = following.reader(blob, short_name(layer), layer.size_bytes, state)
+            yield LayerStream(source, diff_id=diff_id, limit_bytes=Limits().total_bytes)
     except ImageError as error:
         message = f"layer {layer.digest}: {error.message}"
         raise ImageError(message, remedy=error.remedy) from error
 
 
-def _tar_bytes(store: Store, layer: Descriptor, diff_id: str) -> int:
+def _tar_bytes(store: Store, layer: Descriptor, diff_id: str, following: Following) -> int:
     """How long the tar of *layer* is, which stands before it in an archive."""
     size_bytes = 0
-    with _tar(store, layer, diff_id) as tar:
+    with _tar(store, layer, diff_id, following, "measuring") as tar:
         while chunk := tar.read(1 << 20):
             size_bytes += len(chunk)
     return size_bytes

@@ -15,6 +15,7 @@ from runtime.errors import ImageError, Unsupported
 from runtime.image.durable import locked_directory, sync_file_system
 from runtime.image.home import cache_dir
 from runtime.image.manifest import Image
+from runtime.image.progress import Showing, nobody
 from runtime.image.slots import (
     Slot,
     SlotMeta,
@@ -60,11 +61,12 @@ def snapshots(store: Store, image: Image) -> tuple[Path, ...]:
 
 @contextmanager
 def using_snapshots(
-    store: Store, image: Image, *, limits: "Limits | None" = None
+    store: Store, image: Image, *, limits: "Limits | None" = None, showing: Showing = nobody
 ) -> Iterator[Snapshots]:
     """The snapshots of *image*, made where they are missing; nobody removes them in the block.
 
-    Processes that ask at the same time wait for the first. Raises ImageError, and Unsupported
+    Processes that ask at the same time wait for the first. *showing* gives who watches what is
+    made. Raises ImageError, and Unsupported
     for who is not root.
     """
     if os.geteuid() != 0:
@@ -75,7 +77,7 @@ def using_snapshots(
     slots = _slots(image)
     with ExitStack() as held:
         with _told():
-            cached = _hold(store, slots, limits, held)
+            cached = _hold(store, slots, limits, held, showing)
             found = _describe(slots, cached=cached)
         yield found
 
@@ -120,7 +122,13 @@ def _slots(image: Image) -> tuple[Slot, ...]:
     ) or (Slot(path=slot_of(_EMPTY), chain_id=_EMPTY, blob=None, diff_id=""),)
 
 
-def _hold(store: Store, slots: Sequence[Slot], limits: "Limits | None", held: ExitStack) -> bool:
+def _hold(
+    store: Store,
+    slots: Sequence[Slot],
+    limits: "Limits | None",
+    held: ExitStack,
+    showing: Showing,
+) -> bool:
     """Leave shared locks on complete slots in *held*; whether all were complete before.
 
     Locks are taken from the lowest layer up, by everybody, so nobody waits in a circle.
@@ -131,7 +139,7 @@ def _hold(store: Store, slots: Sequence[Slot], limits: "Limits | None", held: Ex
         from runtime.image.making import make_snapshots  # noqa: PLC0415 - seldom needed
 
         cached = False
-        make_snapshots(store, slots, missing, limits)
+        make_snapshots(store, slots, missing, limits, showing)
         held.close()
     return cached
 

@@ -11,7 +11,7 @@ A blob that is written is no garbage until its writer has left ``writing``: only
 removal see that nothing refers to it. Lock order: ``blobs.lock``, then ``index.lock``.
 """
 
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Collection, Iterator, Sequence
 from contextlib import AbstractContextManager, ExitStack, contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
@@ -32,6 +32,7 @@ from runtime.image.manifest import (
     image_of,
 )
 from runtime.image.reference import is_digest, parse_reference
+from runtime.image.room import Room
 from runtime.image.rootfs import remove_rootfs
 from runtime.image.served import Served, needed_by, parse_served, render_served
 from runtime.image.slots import chain_ids, remove_slots, sweep_slots
@@ -171,10 +172,9 @@ class Store:
             return Pruned(images=(), blobs=(), blob_bytes=0)
         if not dry_run:
             return self._reduce(rest)
-        with self._told(), locked(self.root / "index.lock"):
-            before = self._entries()
-            after = rest(before)
-            return self._pruned(index.gone(before, after), self._unneeded(after))
+        before = self._entries()  # without a lock, which a home that is only read cannot give
+        after = rest(before)
+        return self._pruned(index.gone(before, after), self._unneeded(after))
 
     # For the registry, which serves more than the images
 
@@ -202,6 +202,14 @@ class Store:
         """Let the registry serve what *change* makes of what it serves. Raises ImageError."""
         with self.writing(), self._told(), locked(self.root / "index.lock"):
             write_whole(self.root / "served.json", render_served(change(self.served())))
+
+    def discard(self, digests: Collection[str]) -> None:
+        """Delete those of the blobs *digests* that nothing needs. Raises ImageError."""
+        blobs, names = self.root / "blobs.lock", self.root / "index.lock"
+        with self._told(), locked(blobs), locked(names):
+            for path in self._unneeded(self._entries()):
+                if f"sha256:{path.name}" in digests:
+                    path.unlink()
 
     def sweep(self) -> tuple[str, ...]:
         """Delete the blobs that nothing needs; their digests. Raises ImageError."""
@@ -288,7 +296,8 @@ class Store:
     def _told(self) -> Iterator[None]:
         """Turn what the disk refuses into an ImageError that says where and what helps."""
         try:
-            yield
+            with Room(path=self.root, what="what was to be stored").told():
+                yield
         except OSError as error:
             where = error.filename or self.root
             raise ImageError(
@@ -351,7 +360,7 @@ class Store:
         return Pruned(
             images=images,
             blobs=tuple(f"sha256:{path.name}" for path in blobs),
-            blob_bytes=sum(path.lstat().st_size for path in blobs),
+            blob_bytes=sum(_size_bytes(path) for path in blobs),
         )
 
     def _unneeded(self, entries: Sequence[index.Entry]) -> list[Path]:
@@ -370,3 +379,11 @@ class Store:
             blobs = (entry.descriptor, manifest.config, *manifest.layers)
             needed.update(blob.digest for blob in blobs)
         return needed | needed_by(self.served(), self.read_blob)
+
+
+def _size_bytes(path: Path) -> int:
+    """How large *path* is; nothing if somebody deletes it just now."""
+    try:
+        return path.lstat().st_size
+    except FileNotFoundError:
+        return 0

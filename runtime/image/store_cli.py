@@ -13,12 +13,15 @@ from typing import TYPE_CHECKING, Any, BinaryIO, cast
 
 from runtime.errors import ImageError
 from runtime.fault import printable
+from runtime.image.progress import bars
+from runtime.image.room import Room
 from runtime.image.show import amount, path_text, say, table, tell
 from runtime.image.store import Store
 
 if TYPE_CHECKING:
     from runtime.image.difference import Change
     from runtime.image.history import Step
+    from runtime.image.load import Loaded
     from runtime.image.save import Chosen, Form
     from runtime.image.usage import ImageUsage, Share
 
@@ -207,9 +210,9 @@ def _step_row(step: "Step", *, whole: bool) -> tuple[str, ...]:
     if not whole and len(words) > _WORDS:
         words = f"{words[: _WORDS - 1]}…"
     layer = step.layer
-    identifier = "-" if layer is None else layer.digest.removeprefix("sha256:")
+    identifier = step.diff_id or "-"  # as diff names it, however the layer is compressed
     return (
-        identifier if whole else identifier[:12],
+        identifier if whole else identifier.removeprefix("sha256:")[:12],
         printable((step.created or "-")[:10]),
         "-" if layer is None else amount(layer.size_bytes),
         words,
@@ -284,22 +287,36 @@ def _save(store: Store, arguments: argparse.Namespace) -> int:
 def _save_to(store: Store, chosen: "Sequence[Chosen]", path: Path, form: "Form") -> None:
     from runtime.image.save import new_file  # noqa: PLC0415
 
+    room = Room(
+        path=path.absolute().parent,
+        what="the archive",
+        remedy="free some there, or write it to another disk",
+    )
     try:
         if path.exists() and not path.is_file():  # a pipe or a device has no new version
             with path.open("wb") as file:
                 _write(store, chosen, file, form)
         else:
-            with new_file(path) as file:
-                _write(store, chosen, file, form)
+            with room.told(), new_file(path) as file:
+                _write(store, chosen, file, form, room)
     except OSError as error:
         raise ImageError(f"cannot write {path}: {error.strerror}") from error
 
 
-def _write(store: Store, chosen: "Sequence[Chosen]", file: BinaryIO, form: "Form") -> None:
+def _write(
+    store: Store,
+    chosen: "Sequence[Chosen]",
+    file: BinaryIO,
+    form: "Form",
+    room: Room | None = None,
+) -> None:
+    from runtime.image.following import Following  # noqa: PLC0415
     from runtime.image.save import save  # noqa: PLC0415
 
-    save(store, chosen, file, form=form)
-    file.flush()
+    with bars() as watcher:
+        following = Following(room=room, watcher=watcher)
+        save(store, chosen, file, form=form, following=following)
+        file.flush()
 
 
 def _load(store: Store, arguments: argparse.Namespace) -> int:
@@ -308,21 +325,35 @@ def _load(store: Store, arguments: argparse.Namespace) -> int:
     if arguments.input is None:
         if sys.stdin is None or sys.stdin.isatty():
             raise ImageError("no archive comes in", remedy="name a file with -i")
-        images = load(store, cast("BinaryIO", sys.stdin.buffer))
+        loaded = load(store, cast("BinaryIO", sys.stdin.buffer), showing=bars)
     else:
         try:
             with arguments.input.open("rb") as file:
-                images = load(store, file)
+                loaded = load(store, file, showing=bars)
         except OSError as error:
             raise ImageError(
                 f"cannot read {arguments.input}: {os.strerror(error.errno or 0)}"
             ) from error
     if arguments.json:
-        say(json.dumps([{"digest": i.digest, "references": list(i.references)} for i in images]))
+        say(json.dumps([_loaded_json(each) for each in loaded]))
         return 0
-    for image in images:
-        say(f"loaded {printable(', '.join(image.references)) or image.digest}")
+    for each in loaded:
+        names = [_loaded_name(name, each) for name in each.image.references]
+        say(f"loaded {', '.join(names) or each.image.digest}")
     return 0
+
+
+def _loaded_name(name: str, loaded: "Loaded") -> str:
+    before = loaded.replaced.get(name)
+    return printable(name) if before is None else f"{printable(name)} (was {before})"
+
+
+def _loaded_json(loaded: "Loaded") -> dict[str, Any]:
+    return {
+        "digest": loaded.image.digest,
+        "references": list(loaded.image.references),
+        "replaced": dict(loaded.replaced),
+    }
 
 
 def bootstrap_debian_verb(store: Store, arguments: argparse.Namespace) -> int:

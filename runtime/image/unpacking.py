@@ -16,10 +16,13 @@ from runtime.image.durable import (
     sync_file_system,
     write_whole,
 )
+from runtime.image.following import Following, short_name
 from runtime.image.home import cache_dir
 from runtime.image.layer import Layer, Limits, apply_layer
 from runtime.image.manifest import Image
+from runtime.image.progress import Showing, nobody
 from runtime.image.removal import remove_tree
+from runtime.image.room import Room
 from runtime.image.rootfs import rootfs_slot
 from runtime.image.store import Store
 from runtime.image.tree import Tree
@@ -39,24 +42,42 @@ class Unpacked:
     cached: bool
 
 
-def unpack(store: Store, image: Image, target: Path, *, limits: Limits | None = None) -> None:
+def unpack(
+    store: Store,
+    image: Image,
+    target: Path,
+    *,
+    limits: Limits | None = None,
+    showing: Showing = nobody,
+) -> None:
     """Make *target*, which must not exist, the tree of *image*.
 
     It appears complete or not at all: the work is done in a hidden directory beside it, which is
-    gone after a failure and, after a death, at the next call. Raises ImageError.
+    gone after a failure and, after a death, at the next call. *showing* gives who watches.
+    Raises ImageError.
     """
+    room = Room(path=target.absolute().parent, what="the unpacked image")
     try:
-        with _staged(target) as staging, Tree(staging) as tree:
+        with (
+            room.told(),
+            showing() as watcher,
+            _staged(target) as staging,
+            Tree(staging) as tree,
+        ):
+            following = Following(room=room, watcher=watcher)
+            for blob in image.manifest.layers:
+                following.expect(short_name(blob), blob.size_bytes)
+            following.require()  # it never unpacks to less
             left = limits or Limits()
             layers = zip(image.manifest.layers, image.config.diff_ids, strict=True)
             for number, (blob, diff_id) in enumerate(layers):
-                layer = Layer(store=store, blob=blob, diff_id=diff_id)
+                layer = Layer(store=store, blob=blob, diff_id=diff_id, following=following)
                 left = apply_layer(layer, tree, left, has_lower=number > 0)
     except OSError as error:
         raise ImageError(f"cannot unpack {image.digest} to {target}: {error.strerror}") from error
 
 
-def unpacked(store: Store, image: Image, *, purpose: str) -> Unpacked:
+def unpacked(store: Store, image: Image, *, purpose: str, showing: Showing = nobody) -> Unpacked:
     """The cached tree of *image* for *purpose*, made if it is missing. Raises ImageError.
 
     Who writes into a tree takes a purpose of his own; those that only read may share one.
@@ -67,7 +88,7 @@ def unpacked(store: Store, image: Image, *, purpose: str) -> Unpacked:
     try:
         with locked_directory(slot):
             found = _read_meta(slot)
-            return _make(store, image, slot) if found is None else found
+            return _make(store, image, slot, showing) if found is None else found
     except OSError as error:
         raise ImageError(
             f"cannot keep a tree in {slot}: {error.strerror}",
@@ -75,13 +96,13 @@ def unpacked(store: Store, image: Image, *, purpose: str) -> Unpacked:
         ) from error
 
 
-def _make(store: Store, image: Image, slot: Path) -> Unpacked:
+def _make(store: Store, image: Image, slot: Path, showing: Showing) -> Unpacked:
     tree = slot / "tree"
     # What is here now is not complete: its maker was killed, or somebody deleted a part of it.
     (slot / "meta.json").unlink(missing_ok=True)
     remove_tree(tree)
     started_ns = time.monotonic_ns()
-    unpack(store, image, tree)
+    unpack(store, image, tree, showing=showing)
     duration_ns = time.monotonic_ns() - started_ns
     disk_bytes = allocated_bytes(tree)
     # A rename may reach the disk before what it names; then a crash would leave a tree of empty

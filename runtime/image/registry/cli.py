@@ -159,8 +159,8 @@ def _add_options(parser: argparse.ArgumentParser, *, moves: bool, platform: bool
 
 
 def _pull(store: Store, arguments: argparse.Namespace) -> int:
+    from runtime.image.progress import watcher  # noqa: PLC0415
     from runtime.image.registry.choice import this_platform  # noqa: PLC0415
-    from runtime.image.registry.progress import watcher  # noqa: PLC0415
     from runtime.image.registry.pull import pull  # noqa: PLC0415
 
     reference = parse_reference(arguments.name)
@@ -183,7 +183,7 @@ def _pull(store: Store, arguments: argparse.Namespace) -> int:
 
 
 def _push(store: Store, arguments: argparse.Namespace) -> int:
-    from runtime.image.registry.progress import watcher  # noqa: PLC0415
+    from runtime.image.progress import watcher  # noqa: PLC0415
     from runtime.image.registry.push import push  # noqa: PLC0415
 
     target = parse_reference(arguments.target or arguments.name)
@@ -209,8 +209,8 @@ def _push(store: Store, arguments: argparse.Namespace) -> int:
 
 
 def _copy(_: Store, arguments: argparse.Namespace) -> int:
+    from runtime.image.progress import watcher  # noqa: PLC0415
     from runtime.image.registry.copying import copy  # noqa: PLC0415
-    from runtime.image.registry.progress import watcher  # noqa: PLC0415
 
     source, target = parse_reference(arguments.source), parse_reference(arguments.target)
     access = _access(arguments)

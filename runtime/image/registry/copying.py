@@ -6,13 +6,14 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 
 from runtime.image.manifest import Descriptor, Manifest
+from runtime.image.progress import Transfer, Watcher
 from runtime.image.reference import Reference
 from runtime.image.registry.access import Access, Session
 from runtime.image.registry.choice import Platform, parse_entries
 from runtime.image.registry.errors import RegistryError
 from runtime.image.registry.pull import MAX_INDEX_DEPTH, image_in
 from runtime.image.registry.repository import Document, Download, Repository
-from runtime.image.registry.transfers import Job, Transfer, Watcher, do_all
+from runtime.image.registry.transfers import Job, do_all
 from runtime.image.served import INDEX_TYPES
 
 MAX_MANIFESTS = 1000

@@ -1,15 +1,14 @@
 """From a registry into the store: chosen, bounded, verified, and only then named."""
 
-import os
-from collections.abc import Iterable
 from dataclasses import dataclass
 from functools import partial
-from pathlib import Path
 
 from runtime.errors import ImageError
 from runtime.image.blob import CHUNK_BYTES
 from runtime.image.document import MAX_DOCUMENT_BYTES
+from runtime.image.following import short_name
 from runtime.image.manifest import Descriptor, Image, ImageConfig, Manifest, image_of
+from runtime.image.progress import Transfer, Watcher
 from runtime.image.reference import Reference
 from runtime.image.registry.access import Access, Session
 from runtime.image.registry.choice import (
@@ -22,12 +21,12 @@ from runtime.image.registry.choice import (
 from runtime.image.registry.errors import RegistryError
 from runtime.image.registry.places import Place
 from runtime.image.registry.repository import Document, Repository
-from runtime.image.registry.transfers import Job, Transfer, Watcher, do_all
+from runtime.image.registry.transfers import Job, do_all
+from runtime.image.room import Room
 from runtime.image.served import INDEX_TYPES
 from runtime.image.store import Store
 
 MAX_INDEX_DEPTH = 4
-MAX_LAYERS = 4096
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -81,8 +80,9 @@ def _pull_from(
         _fetch(store, repository, manifest.config, Transfer("config", manifest.config.size_bytes))
         found = _checked_config(store, document, manifest, platform)
         missing = [blob for blob in blobs if not _is_whole(store, blob)]
-        _check_room(store.root, missing)
-        transfers = {blob: Transfer(_short(blob), blob.size_bytes) for blob in missing}
+        room = Room(path=store.root, what=f"the image {reference}")
+        room.require(sum(blob.size_bytes for blob in missing))
+        transfers = {blob: Transfer(short_name(blob), blob.size_bytes) for blob in missing}
         jobs = [
             Job(
                 transfer=transfer,
@@ -122,8 +122,6 @@ def _blobs(manifest: Manifest, digest: str) -> tuple[Descriptor, ...]:
         known = sizes.setdefault(layer.digest, layer)
         if known.size_bytes != layer.size_bytes:
             raise RegistryError(f"{digest} gives {layer.digest} two sizes")
-    if len(manifest.layers) > MAX_LAYERS:
-        raise RegistryError(f"{digest} has more than {MAX_LAYERS} layers")
     if manifest.config.size_bytes > MAX_DOCUMENT_BYTES:
         raise RegistryError(f"{digest}: its configuration is too large")
     return tuple(blob for blob in sizes.values() if blob.digest != manifest.config.digest)
@@ -160,24 +158,8 @@ def _fetch(store: Store, repository: Repository, blob: Descriptor, transfer: Tra
         store.write_blob(source, blob.media_type, expected=blob.digest)
 
 
-def _check_room(root: Path, blobs: Iterable[Descriptor]) -> None:
-    needed_bytes = sum(blob.size_bytes for blob in blobs)
-    status = os.statvfs(root)
-    free_bytes = status.f_bavail * status.f_frsize
-    if needed_bytes > free_bytes:
-        raise RegistryError(
-            f"the image needs {needed_bytes / 1e6:.0f} MB, but only {free_bytes / 1e6:.0f} MB are"
-            f" free in {root}",
-            remedy="set ISOSCOPE_HOME to a directory with more room",
-        )
-
-
 def _name(reference: Reference, digest: str) -> str:
     """What the image is called in the store: as asked, but a digest is that of the image."""
     if reference.tag is not None and reference.digest in {None, digest}:
         return str(reference)
     return f"{reference.name}@{digest}"
-
-
-def _short(blob: Descriptor) -> str:
-    return blob.digest.removeprefix("sha256:")[:12]

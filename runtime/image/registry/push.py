@@ -5,11 +5,12 @@ from dataclasses import dataclass
 
 from runtime.errors import ImageError
 from runtime.image.manifest import Descriptor
+from runtime.image.progress import Transfer, Watcher
 from runtime.image.reference import Reference, parse_reference
 from runtime.image.registry.access import Access, Session
 from runtime.image.registry.places import Place, Settings
 from runtime.image.registry.repository import Document, Repository
-from runtime.image.registry.transfers import Job, Transfer, Watcher, do_all
+from runtime.image.registry.transfers import Job, do_all
 from runtime.image.store import Store
 
 

@@ -15,13 +15,13 @@ from runtime.errors import ImageError
 from runtime.image.blob import Reader, digest_of
 from runtime.image.document import MAX_DOCUMENT_BYTES, parse_document, render_document
 from runtime.image.manifest import Descriptor
+from runtime.image.progress import Transfer
 from runtime.image.reference import is_digest
 from runtime.image.registry.choice import ACCEPTED
 from runtime.image.registry.endpoint import Endpoint
 from runtime.image.registry.errors import RegistryError, TransientError
 from runtime.image.registry.patience import pause, retried
 from runtime.image.registry.places import Place
-from runtime.image.registry.transfers import Transfer
 from runtime.image.registry.url import Url
 from runtime.image.registry.wire import Body, Reply
 from runtime.image.served import INDEX_TYPE, described, media_type_of, subject_of

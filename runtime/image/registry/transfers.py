@@ -1,10 +1,10 @@
-"""Work done by a few threads at once, and how far each part of it is."""
+"""Work done by a few threads at once."""
 
 import threading
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from typing import Protocol
 
+from runtime.image.progress import Transfer, Watcher
 from runtime.image.registry.errors import InterruptedTransferError
 from runtime.image.registry.wire import Wire
 
@@ -12,23 +12,6 @@ WORKERS = 4
 """Layers moved at once. Hashing releases the interpreter's lock, waiting does too."""
 
 _TICK_S = 0.1
-
-
-@dataclass(slots=True)
-class Transfer:
-    """One part of the work, for people to watch: *done_bytes* is written by its thread only."""
-
-    name: str
-    total_bytes: int
-    done_bytes: int = 0
-    state: str = "waiting"
-
-
-class Watcher(Protocol):
-    """Who is told how far the work is."""
-
-    def shows(self, transfers: Sequence[Transfer]) -> None:
-        """Called several times a second while the work goes on."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

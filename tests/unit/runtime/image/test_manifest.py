@@ -97,6 +97,8 @@ def test_command(
         (manifest(config=None), "config is not a descriptor"),
         (manifest(config=[]), "config is not an object"),
         (manifest(layers={}), "layers is not a list"),
+        (manifest(layers=[descriptor()] * 129), "129 times; more than 128"),
+        (manifest(layers=[descriptor()] * 501), "has 501 layers; more than 500"),
         (manifest(layers=[None]), "layers[0].mediaType"),
         (manifest(layers=[descriptor(digest="../../etc/passwd")]), "layers[0].digest"),
         (manifest(layers=[descriptor(), descriptor(size=-1)]), "layers[1].size"),

@@ -8,7 +8,7 @@ import subprocess
 import tarfile
 from collections.abc import Callable
 from pathlib import Path
-from typing import Any
+from typing import Any, BinaryIO
 
 import pytest
 from hypothesis import HealthCheck, given, settings
@@ -26,6 +26,11 @@ Member = Callable[..., Any]
 needs_skopeo = pytest.mark.skipif(
     shutil.which("skopeo") is None, reason="skopeo is not installed: apt-get install skopeo"
 )
+
+
+def images_in(store: Store, source: BinaryIO) -> tuple[Image, ...]:
+    """What is loaded, without what it replaced."""
+    return tuple(each.image for each in load(store, source))
 
 
 @pytest.fixture
@@ -84,10 +89,10 @@ def test_what_is_saved_is_loaded(
             os._exit(0)
         os.close(writer)
         with open(reader, "rb") as source:  # noqa: PTH123
-            images = load(other, source)
+            images = images_in(other, source)
         os.waitpid(pid, 0)
     else:
-        images = load(other, io.BytesIO(gzip.compress(tar) if how == "gzip" else tar))
+        images = images_in(other, io.BytesIO(gzip.compress(tar) if how == "gzip" else tar))
     assert [image.references for image in images] == [("one:1",), ("localhost:5000/two:2",)]
     for image, before in zip(images, two, strict=True):
         assert image.config == before.config
@@ -95,7 +100,7 @@ def test_what_is_saved_is_loaded(
         if form == "oci":
             assert image.digest == before.digest
     assert list((other.root / "ingest").iterdir()) == []
-    again = load(other, io.BytesIO(tar))
+    again = images_in(other, io.BytesIO(tar))
     assert [image.digest for image in again] == [image.digest for image in images]
 
 
@@ -124,7 +129,7 @@ def test_skopeo_reads_ours_and_we_read_its(
         capture_output=True,
     )  # fmt: skip
     with theirs.open("rb") as source:
-        (image,) = load(other, source)
+        (image,) = images_in(other, source)
     assert image.references == ("one:1",)
     assert contents(other, image) == contents(store, two[0])
     assert image.config.cmd == ("a",)
@@ -153,7 +158,7 @@ def test_an_index_leads_to_the_image_for_this_machine(
         "annotations": {"org.opencontainers.image.ref.name": "Not A Name"},
     }
     parts["index.json"] = json.dumps({"schemaVersion": 2, "manifests": [top]}).encode()
-    (image,) = load(other, io.BytesIO(archive_of({**parts, f"blobs/sha256/{digest}": inner})))
+    (image,) = images_in(other, io.BytesIO(archive_of({**parts, f"blobs/sha256/{digest}": inner})))
     assert (image.digest, image.references) == (two[0].digest, ())
 
 
@@ -164,7 +169,7 @@ def test_dockers_own_archives_link_layers_to_each_other(
     (line,) = json.loads(parts["manifest.json"])
     first, second = line["Layers"]
     parts["manifest.json"] = json.dumps([{**line, "Layers": ["a/layer.tar", second]}]).encode()
-    (image,) = load(other, io.BytesIO(archive_of(parts, {"a/layer.tar": f"../{first}"})))
+    (image,) = images_in(other, io.BytesIO(archive_of(parts, {"a/layer.tar": f"../{first}"})))
     assert contents(other, image) == contents(store, two[0])
 
 
@@ -225,7 +230,7 @@ def test_damage_gives_no_other_error(
         at = data.draw(st.integers(0, len(tar) - 1))
         tar[at] = data.draw(st.integers(0, 255))
     try:
-        images = load(other, io.BytesIO(bytes(tar[: data.draw(st.integers(0, len(tar)))])))
+        images = images_in(other, io.BytesIO(bytes(tar[: data.draw(st.integers(0, len(tar)))])))
     except ImageError:
         return
     for image in images:
@@ -280,3 +285,60 @@ def test_a_corrupt_blob_is_not_saved(store: Store, two: tuple[Image, Image]) -> 
     for form in ("oci", "docker"):
         with pytest.raises(ImageError, match=layer.digest):
             saved(store, ["one:1"], form)
+
+
+def test_a_name_that_is_taken_over_is_told(
+    store: Store, two: tuple[Image, Image], other: Store
+) -> None:
+    tar = saved(store, ["one:1"], "oci")
+    assert [each.replaced for each in load(other, io.BytesIO(tar))] == [{}]
+    assert [each.replaced for each in load(other, io.BytesIO(tar))] == [{}]  # it stays the same
+    load(other, io.BytesIO(saved(store, ["localhost:5000/two:2"], "oci")))
+    other.tag(two[1].digest, "one:1")
+    (again,) = load(other, io.BytesIO(tar))
+    assert again.replaced == {"one:1": two[1].digest}
+
+
+@pytest.mark.parametrize("form", ["oci", "docker"])
+def test_one_layer_thousands_of_times_is_refused_at_once(
+    two: tuple[Image, Image], store: Store, other: Store, form: Form
+) -> None:
+    parts = taken_apart(saved(store, ["one:1"], form))
+    many = 3000
+    if form == "docker":
+        (line,) = json.loads(parts["manifest.json"])
+        config = json.loads(parts.pop(line["Config"]))
+        config["rootfs"]["diff_ids"] = [config["rootfs"]["diff_ids"][0]] * many
+        line["Layers"] = [line["Layers"][0]] * many
+        parts[line["Config"]] = json.dumps(config).encode()
+        parts["manifest.json"] = json.dumps([line]).encode()
+    else:
+        raw = store.read_blob(two[0].digest)
+        manifest = json.loads(raw)
+        manifest["layers"] = [manifest["layers"][0]] * many
+        raw = json.dumps(manifest).encode()
+        digest = hashlib.sha256(raw).hexdigest()
+        parts[f"blobs/sha256/{digest}"] = raw
+        index = json.loads(parts["index.json"])
+        index["manifests"][0] |= {"digest": f"sha256:{digest}", "size": len(raw)}
+        parts["index.json"] = json.dumps(index).encode()
+    with pytest.raises(ImageError, match="has 3000 layers; more than 500"):
+        load(other, io.BytesIO(archive_of(parts)))
+    assert not other.images()
+
+
+def test_what_a_load_that_failed_wrote_goes_again(
+    store: Store, two: tuple[Image, Image], other: Store, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    tar = saved(store, ["one:1"], "oci")
+    load(other, io.BytesIO(saved(store, ["localhost:5000/two:2"], "oci")))
+    before = sorted((other.root / "blobs" / "sha256").iterdir())
+
+    def fails(*_: object) -> Image:
+        raise ImageError("the index cannot be written")
+
+    monkeypatch.setattr(Store, "tag", fails)
+    with pytest.raises(ImageError, match="cannot be written"):
+        load(other, io.BytesIO(tar))
+    assert sorted((other.root / "blobs" / "sha256").iterdir()) == before
+    assert two[1].digest == other.images()[0].digest

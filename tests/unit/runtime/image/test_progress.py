@@ -5,8 +5,8 @@ from contextlib import contextmanager, redirect_stderr, suppress
 
 import pytest
 
-from runtime.image.registry import progress
-from runtime.image.registry.transfers import Transfer
+from runtime.image import progress
+from runtime.image.progress import Transfer
 
 
 @contextmanager

@@ -1,18 +1,39 @@
-"""Bars for transfers that last: one a layer, on a terminal only. The runtime's only rich."""
+"""How far long work is, and bars for it: one a layer, on a terminal only."""
 
 import sys
+import threading
 import time
-from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
-from typing import TYPE_CHECKING
-
-from runtime.image.registry.transfers import Transfer, Watcher
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import AbstractContextManager, contextmanager
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Protocol
 
 if TYPE_CHECKING:
     from rich.progress import Progress, TaskID
 
 PATIENCE_S = 2.0
 """What is done before that needs no bar."""
+
+
+@dataclass(slots=True)
+class Transfer:
+    """One part of the work, for people to watch: *done_bytes* is written by its thread only."""
+
+    name: str
+    total_bytes: int
+    done_bytes: int = 0
+    state: str = "waiting"
+
+
+class Watcher(Protocol):
+    """Who is told how far the work is."""
+
+    def shows(self, transfers: Sequence[Transfer]) -> None:
+        """Called several times a second while the work goes on, perhaps by several threads."""
+
+
+Showing = Callable[[], AbstractContextManager[Watcher | None]]
+"""Gives who watches one piece of work, for as long as that lasts."""
 
 
 class Bars:
@@ -22,9 +43,14 @@ class Bars:
         self._begin_s = time.monotonic() + PATIENCE_S
         self._progress: Progress | None = None
         self._tasks: dict[str, TaskID] = {}
+        self._guard = threading.Lock()
 
     def shows(self, transfers: Sequence[Transfer]) -> None:
         """Bring the bars up to date."""
+        with self._guard:
+            self._show(transfers)
+
+    def _show(self, transfers: Sequence[Transfer]) -> None:
         if self._progress is None:
             if time.monotonic() < self._begin_s:
                 return
@@ -57,6 +83,17 @@ def watcher(*, quiet: bool) -> Iterator[Watcher | None]:
         yield bars
     finally:
         bars.stop()
+
+
+def bars() -> AbstractContextManager[Watcher | None]:
+    """Bars, where they can be seen."""
+    return watcher(quiet=False)
+
+
+@contextmanager
+def nobody() -> Iterator[None]:
+    """Nobody watches."""
+    yield None
 
 
 def _progress() -> "Progress":
