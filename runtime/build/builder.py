@@ -48,7 +48,8 @@ class Request:
 
     *context* is a directory, less what *hiding* hides. *secrets* by id; none of them is kept.
     *own_network* gives a RUN that asks for no network in particular an empty one. *platform* is
-    what bases must be for that the Dockerfile asks for without saying so.
+    what bases must be for that the Dockerfile asks for without saying so. *shown* is how many
+    things were shown before the build.
     """
 
     plan: BuildPlan
@@ -61,6 +62,7 @@ class Request:
     no_cache: bool = False
     own_network: bool = False
     platform: str | None = None
+    shown: int = 0
 
 
 def build(request: Request, *, store: Store, watch: Watcher) -> Image:
@@ -89,7 +91,7 @@ class _Front:
         self._store = store
         self._cache = cache
         self._watch = watch
-        self._vertices = vertices(request.plan)
+        self._vertices = vertices(request.plan, after=request.shown)
         self._states: dict[int, State] = {}
         self._working: dict[int, tuple[Worker, Task]] = {}
         self._inputs = Inputs(

@@ -8,23 +8,24 @@ import argparse
 import json
 import os
 import sys
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from pathlib import Path
 
+from runtime.build.bases import Bases
 from runtime.build.builder import Request, build
+from runtime.build.contexts import Context, build_context
 from runtime.build.dockerfile import read_dockerfile
 from runtime.build.ignore import MAX_FILE_BYTES, IgnoreRules, ignore_names, read_ignore
 from runtime.build.model import BuildPlan
 from runtime.build.plan import plan_build
 from runtime.build.platforms import parse_platform
-from runtime.build.progress import watcher
+from runtime.build.progress import Prelude, Quiet, watcher
 from runtime.build.result import FAILED, StepFailed
 from runtime.build.state import EARLIEST_S
 from runtime.commandline import Parser, ended_by, environment, variable
 from runtime.errors import BuildError, RuntimeFault, Unsupported
 from runtime.fault import printable
-from runtime.image import Image, Store, find_image, parse_reference
-from runtime.image.document import parse_document
+from runtime.image import Image, Store, parse_reference
 
 INTERRUPTED = 130
 MAX_DOCKERFILE_BYTES = 4 << 20
@@ -47,14 +48,17 @@ examples:
   isoscope image build -t web .
   isoscope image build -f Dockerfile.test --target test --build-arg LEVEL=2 .
   isoscope image build --secret id=token,src=token.txt -t web .
-  isoscope image build --explain .        what would be done; builds nothing
+  isoscope image build --pull=always -t web https://example.org/web.git#v2:server
+  tar -c . | isoscope image build -
+  isoscope image build --explain .        what would be done; pulls and builds nothing
 """
 
 
 def main(argv: Sequence[str]) -> int:
     """Build what the words after ``isoscope image build`` say; the exit status."""
     parser = build_parser()
-    arguments = parser.parse_args(argv)
+    # As docker's, --pull may stand alone; the word after it is not its own.
+    arguments = parser.parse_args(["--pull=always" if w == "--pull" else w for w in argv])
     if arguments.context is None and not arguments.prune:
         parser.error("CONTEXT is missing")
     try:
@@ -73,7 +77,9 @@ def build_parser() -> Parser:
     """The options of ``isoscope image build``."""
     parser = Parser(prog="isoscope image build", description=_DESCRIPTION, epilog=_EPILOG)
     add = parser.add_argument
-    add("context", metavar="CONTEXT", nargs="?", help="the directory that COPY and ADD take from")
+    add("context", metavar="CONTEXT", nargs="?",
+        help="what COPY and ADD take from: a directory, a tar, - (a tar on standard input)"
+        " or REPOSITORY.git#REF:FOLDER")  # fmt: skip
     add("-t", "--tag", metavar="REF", action="append", default=[], help="call the image so")
     add("-f", "--file", metavar="FILE", help="the Dockerfile, not CONTEXT/Dockerfile; - is stdin")
     add("--target", metavar="STAGE", help="build this stage, not the last")
@@ -81,6 +87,8 @@ def build_parser() -> Parser:
         help="a value for an ARG; K alone passes on ours")  # fmt: skip
     add("--label", metavar="K=V", action="append", default=[], help="add a label")
     add("--platform", metavar="OS/ARCH", help="what is built for, if not this machine")
+    add("--pull", choices=["never", "missing", "always"], default="missing",
+        help="which images that it names are pulled; --pull alone is always")  # fmt: skip
     add("--no-cache", action="store_true", help="do every step, whatever is cached")
     add("--network", choices=["default", "host", "none"], default="default",
         help="what a RUN gets that does not say; default is host")  # fmt: skip
@@ -102,38 +110,68 @@ def _build(arguments: argparse.Namespace) -> int:
     for tag in arguments.tag:
         if parse_reference(tag).digest is not None:
             raise BuildError(f"-t {tag} has a digest", remedy="a build finds its digest out")
-    context = _context(arguments.context)
-    store = Store()
-    plan, name, folder = _plan(arguments, context, store)
-    for warning in plan.warnings:
-        print(f"isoscope: {printable(warning)}", file=sys.stderr)
+    if arguments.context == arguments.file == "-":
+        raise BuildError(
+            "the context and the Dockerfile cannot both be standard input",
+            remedy="put the Dockerfile into the archive",
+        )
     if arguments.explain:
-        from runtime.build.rendering import render_plan  # noqa: PLC0415
-
-        print(render_plan(plan), end="")
-        return 0
-    request = Request(
-        plan=plan,
-        file=name,
-        context=context,
-        hiding=_ignore_rules(context, folder),
-        epoch_s=_epoch(arguments),
-        tags=tuple(arguments.tag),
-        secrets=_secrets(arguments.secret),
-        no_cache=arguments.no_cache,
-        own_network=arguments.network == "none",
-        platform=arguments.platform and parse_platform(arguments.platform),
-    )
+        return _explain(arguments)
     if os.geteuid() != 0:
         raise Unsupported(
             "builds need root, or a user namespace in which we are root",
             remedy="run isoscope as root",
         )
     _end_on_termination()
+    store = Store()
     with watcher(arguments.progress, sys.stderr) as watch:
-        image = build(request, store=store, watch=watch)
+        prelude = Prelude(watch)
+        with build_context(arguments.context, prelude) as context:
+            request = _request(arguments, context, store, prelude)
+            image = build(request, store=store, watch=watch)
     _tell(image, arguments)
     return 0
+
+
+def _explain(arguments: argparse.Namespace) -> int:
+    """Print the plan. Nothing is pulled for it."""
+    from runtime.build.rendering import render_plan  # noqa: PLC0415
+
+    prelude = Prelude(Quiet())
+    with build_context(arguments.context, prelude) as context:
+        bases = Bases(store=Store(), prelude=prelude, when="never", platform=arguments.platform)
+        plan, _, _ = _plan(arguments, context, bases)
+    _warn(plan)
+    print(render_plan(plan), end="")
+    return 0
+
+
+def _warn(plan: BuildPlan) -> None:
+    for warning in plan.warnings:
+        print(f"isoscope: {printable(warning)}", file=sys.stderr)
+
+
+def _request(
+    arguments: argparse.Namespace, context: Context, store: Store, prelude: Prelude
+) -> Request:
+    """What is to be built; the images that it is built on are here then."""
+    bases = Bases(store=store, prelude=prelude, when=arguments.pull, platform=arguments.platform)
+    plan, name, dockerfile = _plan(arguments, context, bases)
+    _warn(plan)
+    bases.find_others(plan, name)
+    return Request(
+        plan=plan,
+        file=name,
+        context=context.root,
+        hiding=_ignore_rules(context, dockerfile),
+        epoch_s=_epoch(arguments),
+        tags=tuple(arguments.tag),
+        secrets=_secrets(arguments.secret),
+        no_cache=arguments.no_cache,
+        own_network=arguments.network == "none",
+        platform=arguments.platform and parse_platform(arguments.platform),
+        shown=prelude.count,
+    )
 
 
 def _tell(image: Image, arguments: argparse.Namespace) -> None:
@@ -160,45 +198,39 @@ def _write(path: Path, text: str) -> None:
         raise BuildError(f"cannot write {str(path)!r}: {error.strerror}") from error
 
 
-def _context(text: str) -> Path:
-    if text == "-" or "://" in text:
-        raise BuildError(
-            f"{text!r} is no context: only directories are", remedy="unpack it, then name that"
-        )
-    path = Path(text)
-    if not path.is_dir():
-        raise BuildError(f"there is no directory {text!r}", remedy="name the build context")
-    return path
-
-
 def _plan(
-    arguments: argparse.Namespace, context: Path, store: Store
+    arguments: argparse.Namespace, context: Context, bases: Bases
 ) -> tuple[BuildPlan, str, Path | None]:
     """The plan, what the file is called in errors, and where it is (None: standard input)."""
     path: Path | None = None
     if arguments.file == "-":
         name, text = "standard input", sys.stdin.buffer.read(MAX_DOCKERFILE_BYTES + 1)
     else:
-        path = context / "Dockerfile" if arguments.file is None else Path(arguments.file)
+        path = _dockerfile(context, arguments.file)
         name, text = path.name, _read(path, MAX_DOCKERFILE_BYTES + 1, "Dockerfile")
     if len(text) > MAX_DOCKERFILE_BYTES:
         raise BuildError(f"{name} is larger than {MAX_DOCKERFILE_BYTES} bytes")
 
-    def config_of(reference: str, _: str | None) -> Mapping[str, object]:
-        image = find_image(store, reference)
-        raw = store.read_blob(image.manifest.config)
-        config: Mapping[str, object] = parse_document(raw, reference)["config"].value or {}
-        return config
-
     plan = plan_build(
         read_dockerfile(text, name=name),
-        config_of=config_of,
+        config_of=bases.config,
         build_args=environment(arguments.build_arg),
         target=arguments.target,
         labels=_labels(arguments.label),
         platform=arguments.platform,
     )
     return plan, name, path
+
+
+def _dockerfile(context: Context, told: str | None) -> Path:
+    """Where the Dockerfile is: *told* means a file in a stranger's context, else one of ours."""
+    if not context.is_foreign:
+        return context.root / "Dockerfile" if told is None else Path(told)
+    name = told or "Dockerfile"
+    path = context.file(name)
+    if path is None:
+        raise BuildError(f"the context has no {name!r}", remedy="name a file in it with -f")
+    return path
 
 
 def _read(path: Path, most_bytes: int, what: str) -> bytes:
@@ -213,11 +245,16 @@ def _read(path: Path, most_bytes: int, what: str) -> bytes:
         ) from error
 
 
-def _ignore_rules(context: Path, dockerfile: Path | None) -> IgnoreRules | None:
+def _ignore_rules(context: Context, dockerfile: Path | None) -> IgnoreRules | None:
     beside, inside = ignore_names("" if dockerfile is None else dockerfile.name)
-    candidates = [] if dockerfile is None else [dockerfile.with_name(beside)]
-    for path in (*candidates, context / inside):
-        if path.is_file():
+    candidates = [context.file(inside)]
+    if dockerfile is not None and not context.is_foreign:
+        candidates.insert(0, dockerfile.with_name(beside))
+    elif dockerfile is not None:
+        above = dockerfile.parent.relative_to(context.root)
+        candidates.insert(0, context.file(str(above / beside)))
+    for path in candidates:
+        if path is not None and path.is_file():
             return read_ignore(_read(path, MAX_FILE_BYTES + 1, "ignore file"), name=path.name)
     return None
 

@@ -12,6 +12,7 @@ from dataclasses import dataclass, field
 from typing import Literal, Protocol, TextIO
 
 from runtime.build.model import BuildPlan, ConfigStep, Stage
+from runtime.errors import RuntimeFault
 
 Form = Literal["auto", "plain", "tty", "quiet", "json"]
 
@@ -46,15 +47,39 @@ class Watcher(Protocol):
         """Time has passed and nothing happened."""
 
 
-def vertices(plan: BuildPlan) -> dict[tuple[int, int], Vertex]:
-    """Everything that is shown, by stage index and step (-1 is the FROM), in the file's order."""
+@dataclass(slots=True)
+class Prelude:
+    """What is done, and shown, before the build's own steps: ``count`` things until now."""
+
+    watch: Watcher
+    count: int = 0
+
+    @contextmanager
+    def step(self, label: str) -> Iterator[Vertex]:
+        """Show the block as one thing that is done, or has failed."""
+        self.count += 1
+        vertex = Vertex(number=self.count, label=one_line(label))
+        self.watch.begun(vertex)
+        try:
+            yield vertex
+        except RuntimeFault as error:
+            self.watch.failed(vertex, str(error))
+            raise
+        self.watch.done(vertex)
+
+
+def vertices(plan: BuildPlan, *, after: int = 0) -> dict[tuple[int, int], Vertex]:
+    """Everything that is shown, by stage index and step (-1 is the FROM), in the file's order.
+
+    *after* things were shown before.
+    """
     found: dict[tuple[int, int], Vertex] = {}
     for stage in plan.stages:
         shown = [-1, *(n for n, s in enumerate(stage.steps) if not isinstance(s, ConfigStep))]
         for place, step in enumerate(shown, start=1):
             text = stage.origin.text if step < 0 else stage.steps[step].origin.text
             label = f"[{_stage_name(plan, stage)}{place}/{len(shown)}] {one_line(text)}"
-            found[stage.index, step] = Vertex(number=len(found) + 1, label=label)
+            found[stage.index, step] = Vertex(number=after + len(found) + 1, label=label)
     return found
 
 
