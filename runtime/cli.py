@@ -28,6 +28,7 @@ from runtime.image import Image, Store, find_image
 from runtime.image import cli as image_cli
 from runtime.image.progress import bars
 from runtime.image.registry import cli as registry_cli
+from runtime.image.store_cli import BuildCache
 from runtime.network.addresses import check_name
 from runtime.network.ports import Port, Protocol, parse_ports
 from runtime.volume.mount import MountRequest, parse_mount, parse_tmpfs, parse_volume
@@ -208,7 +209,26 @@ def _wishes(arguments: argparse.Namespace, exposed: Sequence[tuple[int, Protocol
 def _image(argv: Sequence[str]) -> int:
     """The image verbs; an image that instances stand on is not removed under them."""
     end_on_termination()
-    return image_cli.main(argv, in_use=instances_of)
+    return image_cli.main(argv, in_use=instances_of, build_cache=_build_cache())
+
+
+def _build_cache() -> BuildCache:
+    def size_bytes() -> int:
+        from runtime.build.eviction import cache_bytes  # noqa: PLC0415 - few verbs need it
+
+        return cache_bytes(Store())
+
+    def limit_bytes() -> int:
+        from runtime.build.eviction import cache_limit_bytes  # noqa: PLC0415
+
+        return cache_limit_bytes()
+
+    def empty() -> int:
+        from runtime.build.cache import prune  # noqa: PLC0415
+
+        return prune(Store())
+
+    return BuildCache(size_bytes=size_bytes, limit_bytes=limit_bytes, empty=empty)
 
 
 def _registry(argv: Sequence[str]) -> int:

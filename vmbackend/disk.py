@@ -1,5 +1,7 @@
 """The disk of a machine: the image's tree as an ext4 file, made once, and an overlay each.
 
+When disks go, and how much room they may take, is told in ``runtime.image.disks``.
+
 The file system is what a distribution would make (journal included); only what would otherwise
 happen in the background of the first measured minutes (lazy initialisation) is done beforehand,
 and what would differ from one making to the next (UUID, hash seed) is derived from the digest.
@@ -17,7 +19,7 @@ from dataclasses import asdict, dataclass
 from functools import partial
 from pathlib import Path
 
-from runtime.image import Identity, Image, Store, lookup, unpack
+from runtime.image import Identity, Image, Store, disk_slot, lookup, shrink_disks, unpack
 from vmbackend.account import give_to_emulator, open_to_emulator
 from vmbackend.cache import made_once, vm_cache
 from vmbackend.errors import MachineError, MachineUnavailable
@@ -47,9 +49,12 @@ class Disk:
 
 def disk(store: Store, image: Image) -> tuple[Disk, bool]:
     """The disk of *image*, and whether it had to be made now. Raises ImageError, MachineError."""
-    directory = vm_cache("disks", image.digest.removeprefix("sha256:")[:32])
+    directory = vm_cache("disks", disk_slot(image.digest).name)
     made_now = made_once(directory, partial(_make, store, image))
+    os.utime(directory)  # it is in use: others go before it
     open_to_emulator(directory, 0o710)
+    if made_now:
+        shrink_disks(keep=directory)
     return _load(directory), made_now
 
 

@@ -13,6 +13,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from runtime.build.cache import Cache, Made
+from runtime.build.eviction import shrink
 from runtime.build.inputs import Inputs, UnknownError
 from runtime.build.model import (
     BuildPlan,
@@ -78,7 +79,10 @@ def build(request: Request, *, store: Store, watch: Watcher) -> Image:
         SourceTree(root=request.context, hiding=request.hiding) as context,
     ):
         front = _Front(request, store, cache, context, watch)
-        return front.publish(front.build(), request.tags)
+        image = front.publish(front.build(), request.tags)
+    if front.worked:  # else nothing was added
+        shrink(store)
+    return image
 
 
 class _Front:
@@ -94,6 +98,7 @@ class _Front:
         self._vertices = vertices(request.plan, after=request.shown)
         self._states: dict[int, State] = {}
         self._working: dict[int, tuple[Worker, Task]] = {}
+        self.worked = False
         self._inputs = Inputs(
             store=store,
             context=context,
@@ -192,6 +197,7 @@ class _Front:
         from runtime.build.worker import start_worker  # noqa: PLC0415
         from runtime.container.interrupts import held  # noqa: PLC0415
 
+        self.worked = True
         with held():
             worker = start_worker(
                 lambda tell: work(self._request, task, self._inputs, self._cache, tell)

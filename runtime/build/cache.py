@@ -86,6 +86,8 @@ class Cache:
                 self.restore(made.layer.blob)
         except ImageError:
             return None
+        with suppress(OSError):
+            os.utime(self.root / "steps" / f"{key}.json")  # it is in use: others go before it
         return made
 
     def keep(self, key: str, made: Made) -> None:
@@ -136,11 +138,8 @@ class Cache:
             os.link(stored, self._second_name(blob))
 
     def _read(self, kind: str, key: str) -> Node | None:
-        path = self.root / kind / f"{key}.json"
         try:
-            fd = os.open(path, os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC)
-            with open(fd, "rb") as file:  # noqa: PTH123 - a descriptor
-                return parse_document(file.read(MAX_DOCUMENT_BYTES + 1), key)
+            return record(self.root / kind / f"{key}.json")
         except (OSError, ImageError):
             return None
 
@@ -150,6 +149,13 @@ class Cache:
             if path.is_dir():  # nobody of us made that, and no file could take its place
                 remove_tree(path)
             write_whole(path, render_document(value))
+
+
+def record(path: Path) -> Node:
+    """What the file *path* of a cache says. Raises OSError, ImageError."""
+    fd = os.open(path, os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC)
+    with open(fd, "rb") as file:  # noqa: PTH123 - a descriptor
+        return parse_document(file.read(MAX_DOCUMENT_BYTES + 1), path.stem)
 
 
 def prune(store: Store) -> int:
@@ -163,13 +169,13 @@ def prune(store: Store) -> int:
     with locked_if_free(root / "lock") as alone:
         if not alone:
             raise BuildError("a build is running", remedy="wait for its end, then try again")
-        freed_bytes = _disk_bytes(root)
+        freed_bytes = disk_bytes(root)
         for name in ("steps", "selections", "layers", "mounts"):
             remove_tree(root / name)
     return freed_bytes
 
 
-def _disk_bytes(root: Path) -> int:
+def disk_bytes(root: Path) -> int:
     """What goes with *root*: blocks of files whose every name is below it."""
     names: dict[tuple[int, int], int] = {}
     freed_bytes = 0

@@ -150,6 +150,7 @@ class Shows:
     def _filled(self, mount: Mount, folder: Path) -> Path:
         """What is kept in *folder*; what it begins with is put there first, all or nothing."""
         data = folder / "data"
+        os.utime(folder)  # it is in use: others go before it
         with locked(folder / "lock"):
             if not data.is_dir():
                 fresh = folder / "data.new"

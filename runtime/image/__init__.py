@@ -9,7 +9,7 @@ who only looks an image up pays for no more than that::
                       snapshots -> changes (an upper directory becomes a layer) -> archive_writer
                       layer -> archive, compression
                       unpacking -> store -> index, blob, manifest -> document, reference
-                                   store -> slots, rootfs (where unpacked things are kept)
+                                   store -> slots, rootfs, disks (where unpacked things are kept)
     users -> inside -> stack (files of an image, read without leaving it)
     manifest -> markup (what a notebook shows)
 """
@@ -27,6 +27,7 @@ from runtime.image.store import Store
 if TYPE_CHECKING:
     from runtime.image.bootstrap import bootstrap_busybox
     from runtime.image.changes import LayerMade, Times, write_layer
+    from runtime.image.disks import disk_slot, shrink_disks
     from runtime.image.snapshots import Snapshots, keep_snapshot, using_snapshots
     from runtime.image.stack import Rootfs
     from runtime.image.tree import imitate
@@ -49,12 +50,14 @@ __all__ = [
     "Unpacked",
     "bootstrap_busybox",
     "cache_dir",
+    "disk_slot",
     "find_image",
     "identity",
     "imitate",
     "keep_snapshot",
     "lookup",
     "parse_reference",
+    "shrink_disks",
     "state_dir",
     "unpack",
     "unpacked",
@@ -64,6 +67,8 @@ __all__ = [
 
 _LATER = {
     "bootstrap_busybox": "bootstrap",
+    "disk_slot": "disks",
+    "shrink_disks": "disks",
     "LayerMade": "changes",
     "Times": "changes",
     "imitate": "tree",

@@ -12,17 +12,23 @@ from runtime.image.manifest import Image
 from runtime.image.registry.cli import add_image_verbs
 from runtime.image.show import amount, say, table
 from runtime.image.store import Store
-from runtime.image.store_cli import InUse, add_store_verbs, bootstrap_debian_verb
+from runtime.image.store_cli import BuildCache, InUse, add_store_verbs, bootstrap_debian_verb
+
+_NO_CACHE = BuildCache(size_bytes=lambda: 0, limit_bytes=lambda: 0, empty=lambda: 0)
 
 
-def main(argv: Sequence[str], *, in_use: InUse = lambda _: ()) -> int:
+def main(
+    argv: Sequence[str], *, in_use: InUse = lambda _: (), build_cache: BuildCache = _NO_CACHE
+) -> int:
     """Do what the words after ``isoscope image`` say; the exit status.
 
-    *in_use* tells who stands on an image, which is then not removed. Raises RuntimeFault for the
+    *in_use* tells who stands on an image, which is then not removed. *build_cache* is what builds,
+    which stand above images, keep beside them. Raises RuntimeFault for the
     caller to show; wrong usage exits with status 2 (argparse).
     """
     arguments = image_parser().parse_args(argv)
     arguments.in_use = in_use
+    arguments.build_cache = build_cache
     status: int = arguments.verb(Store(), arguments)
     return status
 

@@ -20,6 +20,7 @@ from typing import BinaryIO
 from runtime.errors import ImageError
 from runtime.image import index
 from runtime.image.blob import BlobReader, Reader, keep_blob, open_blob, open_raw, write_blob
+from runtime.image.disks import remove_disk
 from runtime.image.document import MAX_DOCUMENT_BYTES
 from runtime.image.durable import locked, locked_if_free, write_whole
 from runtime.image.home import TRAVERSABLE, state_dir
@@ -337,6 +338,8 @@ class Store:
         for digest in gone:
             remove_rootfs(digest)
         with self._told():
+            for digest in gone:
+                remove_disk(digest)
             remove_slots(self._chain_ids(before) - self._chain_ids(after))
         blobs, names = self.root / "blobs.lock", self.root / "index.lock"
         with self._told(), locked(blobs), locked(names):

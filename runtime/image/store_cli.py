@@ -8,6 +8,7 @@ import json
 import os
 import sys
 from collections.abc import Callable, Sequence
+from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, BinaryIO, cast
 
@@ -29,6 +30,16 @@ Verbs = Any  # argparse names its type of subparsers with an underscore
 InUse = Callable[[str], Sequence[str]]
 """Given the digest of an image, the living instances that stand on it."""
 
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class BuildCache:
+    """What builds keep beside the images: how much it is and may be, and how it is emptied."""
+
+    size_bytes: Callable[[], int]
+    limit_bytes: Callable[[], int]
+    empty: Callable[[], int]
+
+
 _SIGNS = {"added": "A", "changed": "C", "removed": "D"}  # as docker diff
 _WORDS = 60
 
@@ -49,6 +60,7 @@ def add_store_verbs(verbs: Verbs) -> None:
 
     prune = verbs.add_parser("prune", help="remove images without a name, and what they leave")
     prune.add_argument("-a", "--all", action="store_true", help="all that no instance stands on")
+    prune.add_argument("--cache", action="store_true", help="instead, empty the build cache")
     prune.add_argument("--dry-run", action="store_true", help="only say what would go")
     _add_json(prune)
     prune.set_defaults(verb=_prune)
@@ -110,6 +122,8 @@ def _remove(store: Store, arguments: argparse.Namespace) -> int:
 
 
 def _prune(store: Store, arguments: argparse.Namespace) -> int:
+    if arguments.cache:
+        return _prune_cache(arguments)
     in_use: InUse = arguments.in_use
 
     def keep(digest: str, names: tuple[str, ...]) -> bool:
@@ -133,21 +147,40 @@ def _prune(store: Store, arguments: argparse.Namespace) -> int:
     return 0
 
 
+def _prune_cache(arguments: argparse.Namespace) -> int:
+    cache: BuildCache = arguments.build_cache
+    freed_bytes = cache.size_bytes() if arguments.dry_run else cache.empty()
+    if arguments.json:
+        document = {"dry_run": arguments.dry_run, "build_cache_bytes": freed_bytes}
+        say(json.dumps(document, indent=2))
+    else:
+        verb = "would free" if arguments.dry_run else "freed"
+        say(f"{verb} {amount(freed_bytes)} of the build cache")
+    return 0
+
+
 def _usage(store: Store, arguments: argparse.Namespace) -> int:
     from runtime.image.usage import usage  # noqa: PLC0415
 
     used = usage(store)
+    cache: BuildCache = arguments.build_cache
+    cache_bytes, cache_limit_bytes = cache.size_bytes(), cache.limit_bytes()
     if arguments.json:
         document = {
             "images": [_usage_json(each) for each in used.images],
             "stored_bytes": used.stored_bytes,
             "unpacked_bytes": used.unpacked_bytes,
             "unneeded_bytes": used.unneeded_bytes,
+            "disks_bytes": used.disks_bytes,
+            "disks_limit_bytes": used.disks_limit_bytes,
+            "build_cache_bytes": cache_bytes,
+            "build_cache_limit_bytes": cache_limit_bytes,
         }
         say(json.dumps(document, indent=2))
         return 0
+    shares = ("SHARED", "UNIQUE")
     rows: list[tuple[str, ...]] = [
-        ("IMAGE", "LAYERS", "STORED", "SHARED", "UNIQUE", "UNPACKED", "SHARED", "UNIQUE")
+        ("IMAGE", "LAYERS", "STORED", *shares, "UNPACKED", *shares, "VM DISK")
     ]
     rows += [_usage_row(each) for each in used.images]
     say(table(rows))
@@ -155,6 +188,11 @@ def _usage(store: Store, arguments: argparse.Namespace) -> int:
         f"together: {amount(used.stored_bytes)} stored,"
         f" {amount(used.unpacked_bytes)} unpacked; 'isoscope image prune' would free"
         f" {amount(used.unneeded_bytes)}"
+    )
+    say(
+        f"disks of machines: {amount(used.disks_bytes)} of {amount(used.disks_limit_bytes)} at"
+        f" most; build cache: {amount(cache_bytes)} of {amount(cache_limit_bytes)} at most,"
+        " 'isoscope image prune --cache' empties it"
     )
     return 0
 
@@ -166,6 +204,7 @@ def _usage_row(used: "ImageUsage") -> tuple[str, ...]:
         str(len(used.image.manifest.layers)),
         *_cells(used.stored),
         *_cells(used.unpacked),
+        amount(used.disk_bytes) if used.disk_bytes else "-",
     )
 
 
@@ -181,6 +220,7 @@ def _usage_json(used: "ImageUsage") -> dict[str, Any]:
         "layers": len(used.image.manifest.layers),
         "stored": _share_json(used.stored),
         "unpacked": _share_json(used.unpacked),
+        "disk_bytes": used.disk_bytes,
     }
 
 

@@ -4,6 +4,7 @@ from collections import Counter
 from collections.abc import Iterable
 from dataclasses import dataclass
 
+from runtime.image.disks import disk_bytes, disks_bytes, disks_limit_bytes
 from runtime.image.manifest import Image
 from runtime.image.rootfs import rootfs_bytes
 from runtime.image.slots import slot_bytes
@@ -25,11 +26,12 @@ class Share:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class ImageUsage:
-    """One image: its blobs, compressed, and what of it is unpacked now."""
+    """One image: its blobs, compressed, what of it is unpacked now, and its machines' disk."""
 
     image: Image
     stored: Share
     unpacked: Share
+    disk_bytes: int
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -40,6 +42,8 @@ class Usage:
     stored_bytes: int
     unpacked_bytes: int
     unneeded_bytes: int
+    disks_bytes: int
+    disks_limit_bytes: int
 
 
 def usage(store: Store) -> Usage:
@@ -53,12 +57,15 @@ def usage(store: Store) -> Usage:
                 image=image,
                 stored=_share(stored[image.digest], stored.values()),
                 unpacked=_share(unpacked[image.digest], unpacked.values()),
+                disk_bytes=sum(disk_bytes(image.digest).values()),
             )
             for image in images
         ),
         stored_bytes=_once(stored.values()),
         unpacked_bytes=_once(unpacked.values()),
         unneeded_bytes=store.prune(lambda *_: True, dry_run=True).blob_bytes,
+        disks_bytes=disks_bytes(),
+        disks_limit_bytes=disks_limit_bytes(),
     )
 
 

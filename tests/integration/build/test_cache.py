@@ -8,11 +8,13 @@ import sys
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
+from typing import Any
 
 import pytest
 from integration.build.workplace import ROOT, Workplace, isoscope
 
 from runtime.build.cache import Cache, prune
+from runtime.build.eviction import cache_bytes, shrink
 from runtime.image import Store
 
 DOCKERFILE = """FROM busybox
@@ -219,3 +221,48 @@ def test_who_tidies_up_meanwhile_takes_nothing_away(workplace: Workplace) -> Non
     assert process.returncode == 0
     tree = workplace.tree(workplace.store.resolve(digest))
     assert (tree / "work/copy3").read_text() == "data"
+
+
+def test_the_least_recently_used_goes_when_the_cache_is_too_large(
+    workplace: Workplace, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    prune(Store())
+    step = "RUN --mount=type=cache,target=/c head -c 300000 /dev/urandom > /made-{0}\n".format
+    built = {name: workplace.build(f"FROM busybox\n{step(name)}") for name in "abc"}
+    for age_s, name in enumerate("cab"):  # c was used last
+        blob = built[name].manifest.layers[-1].digest
+        for path in _records():
+            if blob in path.read_text():
+                os.utime(path, (1000 - age_s, 1000 - age_s))
+    for image in built.values():
+        workplace.store.remove(image.digest)
+    before_bytes = cache_bytes(Store())
+    monkeypatch.setenv("ISOSCOPE_BUILD_CACHE", "800k")
+    freed_bytes = shrink(Store())
+    assert 250_000 < freed_bytes < 400_000
+    assert cache_bytes(Store()) == before_bytes - freed_bytes
+    for name, steps in (("c", 0), ("a", 0), ("b", 1)):
+        workplace.build(f"FROM busybox\n{step(name)}")
+        assert len(workplace.run_steps()) == steps, name
+    monkeypatch.setenv("ISOSCOPE_BUILD_CACHE", "0")
+    workplace.build("FROM busybox\nRUN echo > /small\n")  # a build keeps the limit by itself
+    assert not list((Cache(Store()).root / "mounts").iterdir())
+    with Cache(Store()).in_use():
+        assert shrink(Store()) == 0
+
+
+def test_emptying_the_cache_by_command_and_what_df_tells(workplace: Workplace) -> None:
+    def told(*words: str) -> Any:
+        done = subprocess.run(
+            isoscope("image", *words, "--json"), capture_output=True, text=True, check=True
+        )
+        return json.loads(done.stdout)
+
+    image = workplace.build("FROM busybox\nRUN head -c 300000 /dev/urandom > /a\n")
+    workplace.store.remove(image.digest)
+    used = told("df")
+    assert used["build_cache_bytes"] >= 300_000
+    assert used["build_cache_limit_bytes"] == 20 << 30
+    assert told("prune", "--cache", "--dry-run")["build_cache_bytes"] == used["build_cache_bytes"]
+    assert told("prune", "--cache")["build_cache_bytes"] == used["build_cache_bytes"]
+    assert told("df")["build_cache_bytes"] == 0

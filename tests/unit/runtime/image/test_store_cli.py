@@ -77,11 +77,12 @@ def test_df_tells_shared_from_unique(
     assert told["unneeded_bytes"] == unused.size_bytes
     assert told["unpacked_bytes"] > 9000
     main(["df"])
-    header, *rows, together = capsys.readouterr().out.splitlines()
+    header, *rows, together, caches = capsys.readouterr().out.splitlines()
     assert header.split() == [
         "IMAGE", "LAYERS", "STORED", "SHARED", "UNIQUE", "UNPACKED", "SHARED", "UNIQUE",
+        "VM", "DISK",
     ]  # fmt: skip
-    assert [len(row.split()) for row in rows] == [14, 11]  # "-" where nothing is unpacked
+    assert [len(row.split()) for row in rows] == [15, 12]  # "-" where there is nothing
     assert "isoscope image prune" in together
 
 
