@@ -84,6 +84,7 @@ def test_df_tells_shared_from_unique(
     ]  # fmt: skip
     assert [len(row.split()) for row in rows] == [15, 12]  # "-" where there is nothing
     assert "isoscope image prune" in together
+    assert caches.startswith("disks of machines: 0 B of 21.5 GB at most; build cache: 0 B")
 
 
 HISTORY = [
