@@ -8,6 +8,7 @@ Source: RFC 9110 and 9112.
 import http.client
 import io
 import math
+import os
 import re
 import socket
 import threading
@@ -20,6 +21,7 @@ from typing import TYPE_CHECKING, Self
 from runtime.image.blob import Reader
 from runtime.image.registry.errors import InterruptedTransferError, RegistryError, TransientError
 from runtime.image.registry.patience import Patience
+from runtime.image.registry.proxy import Proxy, proxy_for
 from runtime.image.registry.trust import Trust
 from runtime.image.registry.url import Url
 
@@ -160,7 +162,7 @@ class Wire:
         return None
 
     def _fresh(self, url: Url) -> "_Line":
-        line = _Line(url, self.patience, self.called_off)
+        line = _Line(url, self.patience, self.called_off, proxy_for(url, os.environ))
         with self._guard:
             if self.called_off.is_set():
                 raise InterruptedTransferError
@@ -186,10 +188,17 @@ class Wire:
 class _Line:
     """One connection."""
 
-    def __init__(self, url: Url, patience: Patience, called_off: threading.Event) -> None:
+    def __init__(
+        self,
+        url: Url,
+        patience: Patience,
+        called_off: threading.Event,
+        proxy: Proxy | None = None,
+    ) -> None:
         self.origin = url.origin
         self.used_before = False
         self._url = url
+        self._proxy = proxy
         self._patience = patience
         self._called_off = called_off
         self._until_ns = 0
@@ -200,6 +209,8 @@ class _Line:
         with self.told():
             self._socket = self._connected()
         if self._url.scheme == "https":
+            if self._proxy is not None:
+                self._tunnel(self._proxy)
             with trust.told(self._url), self.told():
                 self._socket = trust.secured(self._socket, self._url)
 
@@ -209,7 +220,7 @@ class _Line:
         """Send a request and read the head of its answer."""
         response = http.client.HTTPResponse(self, method=method)  # type: ignore[arg-type]
         with self.told():
-            broken = self._send(_head(method, url, headers, body), body)
+            broken = self._send(self._head(method, url, headers, body), body)
             self.give_time()
             try:
                 response.begin()
@@ -224,6 +235,27 @@ class _Line:
         if broken is not None:
             response.will_close = True
         return Reply(self, response, url)
+
+    def _head(self, method: str, url: Url, headers: Mapping[str, str], body: Body | None) -> bytes:
+        if self._proxy is None or url.scheme == "https":
+            return _head(method, url.target, url, headers, body)
+        return _head(method, str(url), url, {**headers, **self._proxy.headers}, body)
+
+    def _tunnel(self, proxy: Proxy) -> None:
+        """Let *proxy* connect us: from then on it only passes on. Raises RegistryError."""
+        host = f"[{self._url.host}]" if ":" in self._url.host else self._url.host
+        target = f"{host}:{self._url.port}"
+        response = http.client.HTTPResponse(self, method="CONNECT")  # type: ignore[arg-type]
+        with self.told():
+            self._send(_head("CONNECT", target, self._url, proxy.headers, None), None)
+            self.give_time()
+            response.begin()
+        if response.status != 200:
+            raise RegistryError(
+                f"the proxy {proxy.url.authority} does not lead to {self._url.authority}:"
+                f" it answers {response.status}",
+                remedy="see HTTPS_PROXY; NO_PROXY names what is reached without it",
+            )
 
     def give_time(self, most_s: float = math.inf) -> None:
         """From now on the peer has ``silence_s`` for what is read next, or less."""
@@ -269,13 +301,15 @@ class _Line:
         except (OSError, http.client.HTTPException, ValueError) as error:
             if self._called_off.is_set():
                 raise InterruptedTransferError from error
+            via = f" through the proxy {self._proxy.url.authority}" if self._proxy else ""
             raise TransientError(
-                f"{self._url.authority}: {_why(error, self._patience)}"
+                f"{self._url.authority}{via}: {_why(error, self._patience)}"
             ) from error
 
     def _connected(self) -> socket.socket:
         last: OSError = OSError("it has no address")
-        found = socket.getaddrinfo(self._url.host, self._url.port, type=socket.SOCK_STREAM)
+        near = self._url if self._proxy is None else self._proxy.url
+        found = socket.getaddrinfo(near.host, near.port, type=socket.SOCK_STREAM)
         for family, kind, protocol, _, address in found:
             candidate = socket.socket(family, kind, protocol)
             self._socket = candidate  # so that it can be cut while it connects
@@ -331,7 +365,9 @@ class _Incoming(io.RawIOBase):
         return self._line.receive_into(buffer)
 
 
-def _head(method: str, url: Url, headers: Mapping[str, str], body: Body | None) -> bytes:
+def _head(
+    method: str, target: str, url: Url, headers: Mapping[str, str], body: Body | None
+) -> bytes:
     fields = {
         "Host": url.authority,
         "User-Agent": _AGENT,
@@ -340,7 +376,7 @@ def _head(method: str, url: Url, headers: Mapping[str, str], body: Body | None) 
     }
     if body is not None or method in {"POST", "PUT", "PATCH"}:
         fields["Content-Length"] = str(0 if body is None else body.size_bytes)
-    lines = [f"{method} {url.target} HTTP/1.1"]
+    lines = [f"{method} {target} HTTP/1.1"]
     for name, value in fields.items():
         if not _FIELD.fullmatch(value):
             raise RegistryError(f"a value for the header {name} holds what no header may hold")

@@ -119,14 +119,14 @@ def proxy(server: Server) -> Iterator[faulty.Proxy]:
 
 @pytest.fixture(scope="session")
 def certificate(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A folder with ``cert.pem`` and ``key.pem`` for localhost."""
+    """A folder with ``cert.pem`` and ``key.pem`` for localhost and registry.test."""
     if shutil.which("openssl") is None:
         pytest.skip("no openssl; apt-get install openssl")
     folder = tmp_path_factory.mktemp("certificate")
     subprocess.run(
         ["openssl", "req", "-x509", "-newkey", "rsa:2048", "-nodes", "-days", "2",
          "-keyout", "key.pem", "-out", "cert.pem", "-subj", "/CN=localhost",
-         "-addext", "subjectAltName=DNS:localhost,IP:127.0.0.1"],
+         "-addext", "subjectAltName=DNS:localhost,DNS:registry.test,IP:127.0.0.1"],
         cwd=folder, check=True, capture_output=True,
     )  # fmt: skip
     return folder
