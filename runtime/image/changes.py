@@ -152,10 +152,13 @@ class _Packed:
         return part
 
     def _gathered(self) -> bytes:
-        """The next chunk of the tar, not too small a one; none at the end."""
+        """The next chunk of the tar, not too small a one; none at the end.
+
+        An empty part, such as the padding of a file that needs none, is no end.
+        """
         parts: list[bytes] = []
         gathered_bytes = 0
-        while gathered_bytes < CHUNK_BYTES and (part := next(self._chunks, b"")):
+        while gathered_bytes < CHUNK_BYTES and (part := next(self._chunks, None)) is not None:
             parts.append(part)
             gathered_bytes += len(part)
         return b"".join(parts)

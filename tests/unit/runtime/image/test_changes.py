@@ -18,6 +18,7 @@ from hypothesis import strategies as st
 from runtime.image import ImageError, LayerMade, Store, Times, write_layer
 from runtime.image.archive import ArchiveReader, Entry, Kind
 from runtime.image.archive_writer import end_of_archive, header, padding
+from runtime.image.blob import CHUNK_BYTES
 from runtime.image.compression import LayerStream
 
 as_root = pytest.mark.skipif(os.geteuid() != 0, reason="needs root; run as root")
@@ -65,6 +66,18 @@ def test_whiteouts_stand_first_and_are_no_hard_links(store: Store, upper: Path) 
     ]  # fmt: skip
     assert all(info.isfile() and info.size == 0 for info in found if ".wh." in info.name)
     assert all("overlay" not in key for info in found for key in info.pax_headers)
+
+
+@pytest.mark.parametrize("size_bytes", [512, CHUNK_BYTES, 1 << 20, (1 << 20) + 1])
+def test_nothing_is_lost_after_a_file_that_needs_no_padding(
+    store: Store, upper: Path, size_bytes: int
+) -> None:
+    for name in ("a", "b", "c"):
+        (upper / name).write_bytes(name.encode() * size_bytes)
+    found = members(store, write_layer(store, upper))
+    assert [(info.name, info.size) for info in found[1:]] == [
+        (name, size_bytes) for name in ("a", "b", "c")
+    ]
 
 
 def test_the_same_changes_give_the_same_layer(store: Store, tmp_path: Path) -> None:
