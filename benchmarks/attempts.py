@@ -4,14 +4,14 @@ import secrets
 import time
 from dataclasses import dataclass, replace
 
-from benchmarks.backend import Features, InstanceSpec, InstanceTimeout, Preparation
+from benchmarks.backend import Features, InstanceTimeout, Preparation
 from benchmarks.errors import BenchmarkError
 from benchmarks.journal import Journal
-from benchmarks.launcher import worker
 from benchmarks.remains import sweep
 from benchmarks.results import Arm, Run, Sample, Status
 from benchmarks.schedule import Cell
-from benchmarks.workloads import Facts, Value, Workload
+from benchmarks.stage import Stage
+from benchmarks.workloads import Ensemble, Facts, Value, Workload
 
 ATTEMPTS = 2
 """How often an instance is tried before the next one starts."""
@@ -51,7 +51,7 @@ class Attempts:
         cell: Cell,
         arm: Arm,
         subject: Subject,
-        workload: Workload,
+        workload: Workload | Ensemble,
         journal: Journal,
         *,
         tried: int = 0,
@@ -68,20 +68,19 @@ class Attempts:
                 return True
         return False
 
-    def _try(self, subject: Subject, workload: Workload) -> Outcome:
+    def _try(self, subject: Subject, workload: Workload | Ensemble) -> Outcome:
         outcome = Outcome(values={}, facts={}, phases={})
+        stage = Stage(
+            backend=subject.name,
+            features=subject.features,
+            image=self.image,
+            limits=self.run.limits,
+        )
         try:
-            with worker(subject.name) as backend:
-                backend.prepare(self.image)
-                limit_s = workload.timeout_s if workload.runs_to_exit else 0.0
-                spec = self._spec(subject, workload)
-                with backend.launch(spec, exit_within_s=limit_s) as instance:
-                    try:
-                        outcome.values |= workload.measure(instance, outcome.facts)
-                    finally:
-                        outcome.phases |= instance.phases
-                outcome.phases |= instance.phases
-                outcome.values |= workload.conclude(instance)
+            if isinstance(workload, Ensemble):
+                outcome.values |= workload.perform(stage, outcome.facts, outcome.phases)
+            else:
+                _alone(stage, workload, outcome)
         except InstanceTimeout as passed:
             outcome.status, outcome.error = "timeout", _told(passed)
         except BenchmarkError as failure:
@@ -90,21 +89,11 @@ class Attempts:
             sweep()
         return outcome
 
-    def _spec(self, subject: Subject, workload: Workload) -> InstanceSpec:
-        """The same for all, but for limits that a backend cannot enforce."""
-        enforces, limits = subject.features.enforces, self.run.limits
-        return InstanceSpec(
-            image=self.image,
-            argv=workload.record.argv,
-            cpus=limits.cpus if "cpus" in enforces else None,
-            memory_bytes=limits.memory_bytes if "memory" in enforces else None,
-        )
-
     def _rows(
         self,
         cell: Cell,
         arm: Arm,
-        workload: Workload,
+        workload: Workload | Ensemble,
         attempt: int,
         at_ns: int,
         outcome: Outcome,
@@ -139,6 +128,18 @@ class Attempts:
             )
         rows[0] = replace(rows[0], phases=outcome.phases, facts=outcome.facts)
         return rows
+
+
+def _alone(stage: Stage, workload: Workload, outcome: Outcome) -> None:
+    """One instance, measured while it runs and when it is gone."""
+    limit_s = workload.timeout_s if workload.runs_to_exit else 0.0
+    with stage.instance(workload.record.argv, exit_within_s=limit_s) as instance:
+        try:
+            outcome.values |= workload.measure(instance, outcome.facts)
+        finally:
+            outcome.phases |= instance.phases
+    outcome.phases |= instance.phases
+    outcome.values |= workload.conclude(instance)
 
 
 def _result(outcome: Outcome, metric: str, method: str) -> tuple[Status, Value]:

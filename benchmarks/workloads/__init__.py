@@ -2,18 +2,20 @@
 
 A workload's ``record`` is what a run writes down about it. ``measure`` is called while the
 instance runs, ``conclude`` after it is gone; together they give a value, or a reason, for each
-metric that the record owes.
+metric that the record owes. An ``Ensemble`` needs more than one instance, or has something to do
+before its one starts: it is given the stage and starts them itself.
 """
 
 from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import Protocol
+from typing import Protocol, runtime_checkable
 
 from benchmarks.backend import ExecResult
 from benchmarks.errors import BenchmarkError
 from benchmarks.launcher import RemoteInstance
 from benchmarks.results import Scalar
 from benchmarks.results import Workload as Record
+from benchmarks.stage import Stage
 
 
 class WorkloadFailed(BenchmarkError):  # noqa: N818 - named by what happened
@@ -33,7 +35,19 @@ Values = Mapping[str, Value]
 Facts = dict[str, Scalar]
 
 
-class Workload(Protocol):
+class Described(Protocol):
+    """What every workload says of itself, for people."""
+
+    @property
+    def question(self) -> str:
+        """What its numbers answer."""
+
+    @property
+    def threats(self) -> tuple[str, ...]:
+        """What may make the answer wrong."""
+
+
+class Workload(Described, Protocol):
     """See the module."""
 
     @property
@@ -53,6 +67,18 @@ class Workload(Protocol):
 
     def conclude(self, instance: RemoteInstance) -> Values:
         """What can be read once the instance is gone."""
+
+
+@runtime_checkable
+class Ensemble(Described, Protocol):
+    """A workload of several instances; see the module."""
+
+    @property
+    def record(self) -> Record:
+        """Name, argv (of the instance that is measured) and the metrics owed."""
+
+    def perform(self, stage: Stage, facts: Facts, phases: dict[str, int]) -> Values:
+        """Start, measure and end all its instances; adds what it learns of the measured one."""
 
 
 def succeeded(result: ExecResult) -> ExecResult:

@@ -12,6 +12,11 @@ _METHOD = "host CLOCK_MONOTONIC in the worker that launches"
 class Boot:
     """The program prints which kernel it runs on, so that its output proves where it ran."""
 
+    question = "How long from the request to a small program's first output and to its end?"
+    threats = (
+        "the harness and the host's load are part of the time",
+        "a warm start: what is read was read before",
+    )
     runs_to_exit = True
     timeout_s = 60.0
     record = Record(

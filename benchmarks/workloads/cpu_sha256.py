@@ -14,6 +14,11 @@ _SHA256 = "080acf35a507ac9849cfcba47dc2ad83e01b75663a516279c8b9d243b719643e"
 class CpuSha256:
     """Program start to exit, so the shell and a pipe are in it; on every backend the same."""
 
+    question = "How long does one thread take to hash 16 MiB?"
+    threats = (
+        "program start, a shell and a pipe are in it",
+        "under TCG this measures the emulator, not the processor",
+    )
     runs_to_exit = True
     timeout_s = 120.0
     record = Record(

@@ -52,6 +52,11 @@ _SCRIPT = "mkfifo /tmp/$$ && exec 3<>/tmp/$$ && rm /tmp/$$ && echo idle && read 
 class Idle:
     """A shell says one word and waits for ever; then the instance is looked at from outside."""
 
+    question = "What does an instance cost in memory and disk while it does nothing?"
+    threats = (
+        "definitions of memory differ more than backends do: each is named",
+        "of a machine the emulator is counted, with all the memory that its guest ever touched",
+    )
     runs_to_exit = False
     timeout_s = 60.0
     record = Record(
