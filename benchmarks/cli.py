@@ -17,16 +17,17 @@ from pathlib import Path
 
 from benchmarks.backends import BACKENDS, OWN, PEERS
 from benchmarks.errors import BenchmarkError, Interrupted
+from benchmarks.explain import explained
 from benchmarks.failures import failed_arms, has_values
 from benchmarks.results import read_run
-from benchmarks.suites import SUITES
+from benchmarks.suites import SUITES, TOOLS_IMAGE, Suite
 from runtime import commandline
 from runtime.commandline import Parser
 from runtime.container.interrupts import end_on_termination
 from runtime.container.launch.process import CommandNotRunnable
-from runtime.errors import RuntimeFault
+from runtime.errors import ImageError, RuntimeFault
 from runtime.fault import printable
-from runtime.image import Store, find_image
+from runtime.image import Image, Store, find_image
 
 MOST_BLOCKS = 10_000
 NOTHING_MEASURED = 1
@@ -48,6 +49,10 @@ One run at a time measures on a machine: the lock is in /run/lock, or where ISOS
 exit status: 0 the run ended and something was measured, 1 no instance gave a value, 2 wrong usage,
 125 a failure of ours, 130 interrupted (what is finished is kept).
 """
+_TOOLS_MADE_BY = (
+    "./isoscope image bootstrap debian && ./isoscope image build -t bench"
+    " --secret id=sources,src=/etc/apt/sources.list.d/debian.sources benchmarks/images/bench"
+)
 _FOREVER_S = 7 * 86400.0
 """How long a command on a peer may run that was given no ``--timeout``."""
 Publish = Callable[[Path], None]
@@ -82,6 +87,9 @@ def main(argv: Sequence[str], *, publish: Publish, document: Document) -> int:
 
 def _bench(argv: Sequence[str], publish: Publish, document: Document) -> int:
     arguments = bench_parser().parse_args(argv)
+    if arguments.explain:
+        print(explained(SUITES[arguments.suite]))
+        return 0
     for number in (signal.SIGTERM, signal.SIGHUP):
         if signal.getsignal(number) is not signal.SIG_IGN:  # as nohup(1) wants it
             signal.signal(number, signal.default_int_handler)
@@ -112,21 +120,35 @@ def _measured(arguments: argparse.Namespace) -> Path:
         request = Request(
             suite=suite,
             on=arguments.on,
-            image=find_image(Store(), arguments.image),
+            image=_image(suite, arguments.image),
             blocks=arguments.blocks or suite.blocks,
             seed=arguments.seed,
             out=arguments.out,
-            command=_again(arguments, suite.blocks),
+            command=_again(arguments, suite),
         )
         return bench(request, watching)
 
 
-def _again(arguments: argparse.Namespace, blocks: int) -> tuple[str, ...]:
+def _image(suite: Suite, asked: str | None) -> Image:
+    """What is run: as asked for, or what *suite* needs. Raises ImageError, BenchmarkError."""
+    name = asked or suite.image
+    try:
+        return find_image(Store(), name)
+    except ImageError:
+        if name != TOOLS_IMAGE:
+            raise
+        raise BenchmarkError(
+            f"the suite {suite.name!r} needs the image {TOOLS_IMAGE!r}, which is not made yet",
+            remedy=f"make it once, in about two minutes: {_TOOLS_MADE_BY}",
+        ) from None
+
+
+def _again(arguments: argparse.Namespace, suite: Suite) -> tuple[str, ...]:
     """The command that measures the same again, in the same order."""
     return (
         "./isoscope", "bench", arguments.suite, "--on", ",".join(arguments.on),
-        "--blocks", str(arguments.blocks or blocks), "--seed", str(arguments.seed),
-        "--image", arguments.image,
+        "--blocks", str(arguments.blocks or suite.blocks), "--seed", str(arguments.seed),
+        "--image", arguments.image or suite.image,
     )  # fmt: skip
 
 
@@ -161,7 +183,7 @@ def gc_parser() -> Parser:
 
 def bench_parser() -> Parser:
     """The options of ``bench``."""
-    purposes = "\n".join(f"  {each.name:8}{each.purpose}" for each in SUITES.values())
+    purposes = "\n".join(f"  {each.name:11}{each.purpose}" for each in SUITES.values())
     parser = Parser(
         prog="isoscope bench",
         usage="isoscope bench [SUITE] [--on A,B] [--blocks N] [OPTION…]\n"
@@ -174,7 +196,9 @@ def bench_parser() -> Parser:
         help="quick if none is named")  # fmt: skip
     add("--on", type=_backends, default=OWN, metavar="A,B",
         help=f"backends, the baseline first (default: {','.join(OWN)})")  # fmt: skip
-    add("--image", default="busybox", metavar="IMAGE", help="what every backend runs")
+    add("--image", metavar="IMAGE", help="what every backend runs (default: the suite's)")
+    add("--explain", action="store_true",
+        help="what the suite asks, and what threatens the answers")  # fmt: skip
     add = parser.add_argument_group("how often, in which order").add_argument
     add("--blocks", type=_positive, metavar="N", help="how many blocks (default: the suite's)")
     add("--seed", type=_seed, default=None, metavar="N", help="of the order; default: a new one")

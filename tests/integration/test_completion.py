@@ -157,7 +157,7 @@ def test_fish_completes() -> None:
             "none nospace",
             ["host,vm", "host,vm:restored", "host,vm:distro"],
         ),
-        (("bench", ""), "none", ["boot", "quick"]),
+        (("bench", "qui"), "none", ["quick"]),
         (("bench", "--resume", ""), "folders", [f"results/{RUN}"]),
         (("bench", "--resume", "2026"), "folders", [RUN]),
         (("bench", "--out="), "folders", []),
