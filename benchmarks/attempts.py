@@ -77,10 +77,7 @@ class Attempts:
             limits=self.run.limits,
         )
         try:
-            if isinstance(workload, Ensemble):
-                outcome.values |= workload.perform(stage, outcome.facts, outcome.phases)
-            else:
-                _alone(stage, workload, outcome)
+            play(stage, workload, outcome)
         except InstanceTimeout as passed:
             outcome.status, outcome.error = "timeout", _told(passed)
         except BenchmarkError as failure:
@@ -130,8 +127,14 @@ class Attempts:
         return rows
 
 
-def _alone(stage: Stage, workload: Workload, outcome: Outcome) -> None:
-    """One instance, measured while it runs and when it is gone."""
+def play(stage: Stage, workload: Workload | Ensemble, outcome: Outcome) -> None:
+    """Measure *workload* on *stage*: one instance, while it runs and when it is gone, or several.
+
+    Raises InstanceTimeout, BenchmarkError; *outcome* has what was seen until then.
+    """
+    if isinstance(workload, Ensemble):
+        outcome.values |= workload.perform(stage, outcome.facts, outcome.phases)
+        return
     limit_s = workload.timeout_s if workload.runs_to_exit else 0.0
     with stage.instance(workload.record.argv, exit_within_s=limit_s) as instance:
         try:

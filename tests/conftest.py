@@ -6,7 +6,10 @@ from pathlib import Path
 
 import pytest
 
+from runtime import syscalls
 from runtime.image import Image, Store, bootstrap_busybox, state_dir
+from runtime.network import links
+from runtime.network.netlink import Line
 
 
 @pytest.fixture(scope="session", autouse=True)
@@ -26,3 +29,21 @@ def home(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
 def busybox(home: Path) -> Image:
     assert os.environ["ISOSCOPE_HOME"] == str(home)
     return bootstrap_busybox(Store())
+
+
+@pytest.fixture
+def elsewhere() -> Iterator[None]:
+    """In a network namespace of the test's own, workers included: the machine's stays as it is."""
+    if os.geteuid() != 0:
+        yield
+        return
+    own = "/proc/thread-self/ns/net"
+    before = os.open(own, os.O_RDONLY)
+    syscalls.unshare(syscalls.CLONE_NEWNET)
+    try:
+        with Line() as line:
+            links.bring_up(line, 1)
+        yield
+    finally:
+        syscalls.setns(before, syscalls.CLONE_NEWNET)
+        os.close(before)

@@ -17,6 +17,9 @@ from benchmarks.results import Scalar
 from benchmarks.results import Workload as Record
 from benchmarks.stage import Stage
 
+_AFTER_ALL_S = 1.0
+"""How long an instance that has said nothing may take to end."""
+
 
 class WorkloadFailed(BenchmarkError):  # noqa: N818 - named by what happened
     """The program ran, but not as it must for a number to mean anything."""
@@ -87,6 +90,13 @@ def succeeded(result: ExecResult) -> ExecResult:
         said = (result.stderr or result.stdout).decode(errors="replace").strip()[-200:]
         raise WorkloadFailed(f"exit status {result.exit_status}: {said or 'no output'}")
     return result
+
+
+def spoken(instance: RemoteInstance, *, timeout_s: float) -> None:
+    """Wait for the first output. Raises WorkloadFailed with what came instead, InstanceTimeout."""
+    if not instance.until_output(timeout_s=timeout_s):
+        succeeded(instance.wait(timeout_s=_AFTER_ALL_S))
+        raise WorkloadFailed("it ended without a word")
 
 
 def between(phases: Mapping[str, int], start: str, stop: str) -> Value:

@@ -15,7 +15,7 @@ from benchmarks.launcher import RemoteInstance
 from benchmarks.results import Metric
 from benchmarks.results import Workload as Record
 from benchmarks.stage import Stage
-from benchmarks.workloads import Facts, Value, Values, WorkloadFailed
+from benchmarks.workloads import Facts, Value, Values, spoken
 from benchmarks.workloads.held import TEXT
 
 _START_S = 60.0
@@ -87,8 +87,7 @@ class Crowd:
                     stopped = why
                     break
                 instance = undo.enter_context(stage.instance(self.argv))
-                if not instance.until_output(timeout_s=_START_S):
-                    raise WorkloadFailed(f"instance {len(crowd) + 1} said nothing")
+                spoken(instance, timeout_s=_START_S)
                 crowd.append(instance)
                 alone = alone or _amounts([instance])
             phases |= crowd[0].phases

@@ -4,7 +4,7 @@ from benchmarks.backend import Usage
 from benchmarks.launcher import RemoteInstance
 from benchmarks.results import Metric
 from benchmarks.results import Workload as Record
-from benchmarks.workloads import Facts, Value, Values, WorkloadFailed, facts
+from benchmarks.workloads import Facts, Value, Values, facts, spoken
 
 _DEFINITIONS = {
     "memory.pss": (
@@ -73,8 +73,7 @@ class Idle:
 
     def measure(self, instance: RemoteInstance, facts_: Facts) -> Values:
         """Read the usage first: the facts' own command would add to it."""
-        if not instance.until_output(timeout_s=self.timeout_s):
-            raise WorkloadFailed("no output before the deadline")
+        spoken(instance, timeout_s=self.timeout_s)
         usage = instance.usage()
         facts.of_instance(instance, facts_)
         return {metric: _value(usage, name) for metric, (name, _, _) in _DEFINITIONS.items()}

@@ -10,16 +10,12 @@ from typing import Literal
 
 from benchmarks.results import Workload as Record
 from benchmarks.stage import Stage
-from benchmarks.workloads import Facts, Value, Values, WorkloadFailed
+from benchmarks.workloads import Facts, Value, Values, spoken
 from benchmarks.workloads.printed import lines
 from benchmarks.workloads.program import Program, as_told
 
 _START_S = 60.0
-_PERIOD_US, _TICKS = 10_000, 200
-_METHOD = (
-    f"64 KiB of memory rewritten every {_PERIOD_US // 1000} ms, {_TICKS} times; CLOCK_MONOTONIC"
-    " inside, since each was due"
-)
+_PERIOD_US = 10_000
 Burden = Literal["cpu", "memory", "disk", "fork"]
 
 
@@ -29,6 +25,7 @@ class Neighbour:
 
     burden: Burden | None
     limited: bool = True
+    ticks: int = 200
 
     @property
     def name(self) -> str:
@@ -66,17 +63,24 @@ class Neighbour:
             name=self.name,
             question=self.question,
             threats=self.threats,
-            script=f"gauge ticks {_PERIOD_US} {_TICKS}",
+            script=f"gauge ticks {_PERIOD_US} {self.ticks}",
             parse=lines,
             readings=tuple(
                 as_told(
                     f"{self.name}.{quantile}", f"{quantile}_ns", f"{self._title}, {words}",
                     unit="ns", direction="lower", start="work due", stop="work done",
-                    method=_METHOD,
+                    method=self._method,
                 )
                 for quantile, words in told
             ),
         )  # fmt: skip
+
+    @property
+    def _method(self) -> str:
+        return (
+            f"64 KiB of memory rewritten every {_PERIOD_US // 1000} ms, {self.ticks} times;"
+            " CLOCK_MONOTONIC inside, since each was due"
+        )
 
     @property
     def _title(self) -> str:
@@ -91,13 +95,12 @@ class Neighbour:
         if self.limited and "cpus" not in stage.features.enforces:
             why = "this backend enforces no limit of processors: see the unlimited neighbour"
             return {
-                metric.name: Value(value=None, method=_METHOD, error=why)
+                metric.name: Value(value=None, method=self._method, error=why)
                 for metric in self.record.metrics
             }
         burner = ("gauge", "burn", self.burden)
         with stage.instance(burner, limited=self.limited) as neighbour:
-            if not neighbour.until_output(timeout_s=_START_S):
-                raise WorkloadFailed("the neighbour did not begin to burn")
+            spoken(neighbour, timeout_s=_START_S)
             return self._measure(stage, facts, phases)
 
     def _measure(self, stage: Stage, facts: Facts, phases: dict[str, int]) -> Values:

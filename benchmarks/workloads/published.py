@@ -18,7 +18,7 @@ from benchmarks.backend import Features
 from benchmarks.results import Metric
 from benchmarks.results import Workload as Record
 from benchmarks.stage import Stage
-from benchmarks.workloads import Facts, Value, Values, WorkloadFailed
+from benchmarks.workloads import Facts, Value, Values, WorkloadFailed, spoken
 from benchmarks.workloads.printed import Work
 
 _HERE = "127.0.0.1"
@@ -70,8 +70,7 @@ class Published:
         ports = ((port, port),) if network != "host" else ()
         given = "none" if network == "host" else network
         with stage.instance(("gauge", "echo", str(port)), network=given, ports=ports) as instance:
-            if not instance.until_output(timeout_s=_START_S):
-                raise WorkloadFailed("the server did not begin to listen")
+            spoken(instance, timeout_s=_START_S)
             try:
                 trips = measured(port, b"e", _round_trips)
                 chunks = measured(port, b"s", _streamed)

@@ -29,14 +29,16 @@ def _random(name: str, rw: str, direction: str) -> Program:
         script=_IN_TEMPORARY + _FIO.format(rw=rw, bs="4k"),
         parse=fio(direction),
         readings=(
-            as_told(f"fs.random_{name}", "iops", f"Random {name}s of 4 KiB", unit="1/s", direction="higher",
-                    start=f"first {name}", stop=f"last {name}", method=_METHOD),
-            as_told(f"fs.random_{name}.p50", "p50_ns", f"Random {name} of 4 KiB, median", unit="ns",
-                    direction="lower", start="request submitted", stop="request completed",
-                    method=f"{_METHOD}; clat, percentile 50"),
-            as_told(f"fs.random_{name}.p95", "p95_ns", f"Random {name} of 4 KiB, percentile 95", unit="ns",
-                    direction="lower", start="request submitted", stop="request completed",
-                    method=f"{_METHOD}; clat, percentile 95"),
+            as_told(f"fs.random_{name}", "iops", f"Random {name}s of 4 KiB", unit="1/s",
+                    direction="higher", start=f"first {name}", stop=f"last {name}",
+                    method=_METHOD),
+            *(
+                as_told(f"fs.random_{name}.{short}", f"{short}_ns",
+                        f"Random {name} of 4 KiB, {words}", unit="ns", direction="lower",
+                        start="request submitted", stop="request completed",
+                        method=f"{_METHOD}; completion latency")
+                for short, words in (("p50", "median"), ("p95", "percentile 95"))
+            ),
         ),
     )  # fmt: skip
 

@@ -15,10 +15,7 @@ import pytest
 from benchmarks.backend import Features, InstanceSpec, InstanceTimeout
 from benchmarks.backends import BACKENDS, OWN
 from benchmarks.launcher import InstanceFailed, RemoteBackend, RemoteInstance, worker
-from runtime import syscalls
 from runtime.image import Image
-from runtime.network import links
-from runtime.network.netlink import Line
 
 pytestmark = pytest.mark.slow
 WAIT_S = 60.0
@@ -59,24 +56,6 @@ def backend(name: str, busybox: Image) -> Iterator[RemoteBackend]:
     with worker(name) as backend:
         backend.prepare(busybox.digest)
         yield backend
-
-
-@pytest.fixture
-def elsewhere() -> Iterator[None]:
-    """In a network namespace of the test's own, workers included: the machine's stays as it is."""
-    if os.geteuid() != 0:
-        yield
-        return
-    own = "/proc/thread-self/ns/net"
-    before = os.open(own, os.O_RDONLY)
-    syscalls.unshare(syscalls.CLONE_NEWNET)
-    try:
-        with Line() as line:
-            links.bring_up(line, 1)
-        yield
-    finally:
-        syscalls.setns(before, syscalls.CLONE_NEWNET)
-        os.close(before)
 
 
 def shell(image: Image, script: str, **changes: object) -> InstanceSpec:
