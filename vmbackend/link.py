@@ -50,6 +50,7 @@ class Link:
         self.console_socket = console_socket
         self.port_socket = port_socket
         self.marks_ns: dict[str, int] = {}
+        self._begun_ns = time.monotonic_ns()
         self.ready = threading.Event()
         self.emulator_pid: int | None = None
         self.failure: Exception | None = None
@@ -203,7 +204,9 @@ class Link:
             self._console += data
             if "init" not in self.marks_ns and (line := _INIT_LINE.search(self._console)):
                 self.marks_ns["init"] = now_ns
-                self.marks_ns["kernel"] = now_ns - int(line[1])
+                kernel_ns = now_ns - int(line[1])
+                if kernel_ns >= self._begun_ns:  # else the guest's clock runs fast, or it lies
+                    self.marks_ns["kernel"] = kernel_ns
             del self._console[:-CONSOLE_KEPT_BYTES]
 
     def _serve_port(self, connection: socket.socket, events: int) -> None:

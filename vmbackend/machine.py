@@ -10,7 +10,8 @@ Phases are ns on the host's monotonic clock since ``machine()`` was entered:
     engine          QEMU's process exists: it has connected its console
     engine.created  libvirt has created the machine; its processors run
     kernel          derived: ``init`` minus the guest's own CLOCK_BOOTTIME in that line. This clock
-                    starts inside the kernel's start: the true entry is a little earlier
+                    starts inside the kernel's start: the true entry is a little earlier;
+                    absent if that would be before the machine was
     init            the first line of the guest's PID 1 reached the host, by the serial console
     init.agent      its HELLO reached the host, by the virtio port: modules loaded, disk mounted;
                     in the profile ``distro``: the image's init has reached its multi-user target

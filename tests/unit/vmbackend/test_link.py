@@ -3,10 +3,30 @@
 import socket
 from pathlib import Path
 
+import pytest
+
 from vmbackend.channel import VERSION, Frame, Kind, Request, encode
 from vmbackend.link import Link
 
 _HELLO = Frame(kind=Kind.HELLO, payload=VERSION.to_bytes(4, "little") + bytes(8))
+
+
+@pytest.mark.parametrize(
+    ("age_ns", "phases"),
+    [(0, {"init", "kernel"}), (3600 * 10**9, {"init"}), (10**19 - 1, {"init"})],
+)
+def test_a_kernel_older_than_its_machine_is_not_believed(
+    tmp_path: Path, age_ns: int, phases: set[str]
+) -> None:
+    link = Link(tmp_path / "console", tmp_path / "port")
+    with link, socket.socket(socket.AF_UNIX, socket.SOCK_STREAM) as console:
+        console.connect(str(link.console_socket))
+        console.sendall(b"isoscope: init %d\n" % age_ns)
+        with socket.socket(socket.AF_UNIX, socket.SOCK_STREAM) as guest:
+            guest.connect(str(link.port_socket))
+            guest.sendall(encode(_HELLO))
+            assert link.ready.wait(10)
+    assert {"init", "kernel"} & link.marks_ns.keys() == phases
 
 
 def test_what_a_guest_that_stopped_listening_said_last_is_the_failure(tmp_path: Path) -> None:
