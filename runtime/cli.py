@@ -8,13 +8,13 @@ import argparse
 import os
 import signal
 import sys
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import replace
 from functools import partial
-from typing import TypeVar
 
 from runtime import commandline
 from runtime.commandline import Parser
+from runtime.container import protecting
 from runtime.container.attachments import DEFAULT_NETWORK, NO_NETWORK, Wishes
 from runtime.container.container import Container, Options, container, explain
 from runtime.container.interrupts import end_on_termination
@@ -33,7 +33,6 @@ from runtime.network.addresses import check_name
 from runtime.network.ports import Port, Protocol, parse_ports
 from runtime.volume.mount import MountRequest, parse_mount, parse_tmpfs, parse_volume
 
-_Read = TypeVar("_Read")
 _INTERRUPTED = 128 + signal.SIGINT
 
 
@@ -54,7 +53,8 @@ def _run(argv: Sequence[str]) -> int:
     image = find_image(Store(), arguments.image)
     command = command_of(image, arguments.command)
     attached = _wishes(arguments, image.config.exposed)
-    options = replace(foreground_options(arguments), attached=attached)
+    options = protecting.protected(foreground_options(arguments), arguments)
+    options = replace(options, attached=attached)
     if arguments.explain:
         print(render(explain(image, command, options)), end="")
         return 0
@@ -131,7 +131,7 @@ def _attach(group: argparse._ArgumentGroup) -> None:
         "--tmpfs",
         action="append",
         dest="mounts",
-        type=_reading(parse_tmpfs),
+        type=commandline.reading(parse_tmpfs),
         metavar="PATH[:OPTIONS]",
         help="memory, such as /run:size=16m,mode=755",
     )
@@ -147,7 +147,7 @@ def _attach(group: argparse._ArgumentGroup) -> None:
         action="append",
         dest="ports",
         default=[],
-        type=_reading(parse_ports),
+        type=commandline.reading(parse_ports),
         metavar="[[IP:]HOST:]PORT[/udp]",
         help="lead a port of this machine inside",
     )
@@ -158,26 +158,15 @@ def _attach(group: argparse._ArgumentGroup) -> None:
         help="lead a free port to each that the image exposes",
     )
     add("--name", metavar="NAME", help="other members of its network find it by this")  # fmt: skip
-
-
-def _reading(read: Callable[[str], _Read]) -> Callable[[str], _Read]:
-    """*read* as a type of an option: what it refuses is wrong usage."""
-
-    def checked(text: str) -> _Read:
-        try:
-            return read(text)
-        except SpecError as error:
-            raise argparse.ArgumentTypeError(str(error)) from error
-
-    return checked
+    protecting.add_options(group)
 
 
 def _read_volume(text: str) -> MountRequest:
-    return _reading(partial(parse_volume, cwd=os.getcwd()))(text)  # noqa: PTH109 - a string
+    return commandline.reading(partial(parse_volume, cwd=os.getcwd()))(text)  # noqa: PTH109 - a string
 
 
 def _read_mount(text: str) -> MountRequest:
-    return _reading(partial(parse_mount, cwd=os.getcwd()))(text)  # noqa: PTH109 - a string
+    return commandline.reading(partial(parse_mount, cwd=os.getcwd()))(text)  # noqa: PTH109 - a string
 
 
 def foreground_options(arguments: argparse.Namespace) -> Options:

@@ -9,11 +9,12 @@ import os
 import re
 import sys
 from collections.abc import Callable, Mapping, Sequence
-from typing import Any, NoReturn
+from typing import Any, NoReturn, TypeVar
 
 from runtime.fault import Fault, printable
 
 USAGE, OURS = 2, 125
+_Read = TypeVar("_Read")
 
 _LARGEST = 1e9
 _SIZE = re.compile(r"([0-9]{1,19}(?:\.[0-9]{1,18})?) ?([kmgtp]?)(?:i?b)?", re.IGNORECASE)
@@ -66,11 +67,27 @@ def ended_by(fault: Fault, *, status: int = OURS, debug: bool = False) -> int:
     return status
 
 
+def reading(read: Callable[[str], _Read]) -> Callable[[str], _Read]:
+    """*read* as a type of an option: what it refuses is wrong usage."""
+
+    def checked(text: str) -> _Read:
+        try:
+            return read(text)
+        except Fault as error:
+            raise argparse.ArgumentTypeError(str(error)) from error
+
+    return checked
+
+
 ATTACHING: Mapping[str, str] = {
     "--volume": "-v", "--mount": "", "--tmpfs": "", "--network": "", "--publish": "-p",
-    "--publish-all": "-P", "--name": "",
+    "--publish-all": "-P", "--name": "", "--privileged": "", "--cap-add": "", "--cap-drop": "",
+    "--security-opt": "", "--read-only": "", "--ulimit": "", "--device": "",
 }  # fmt: skip
-"""What not every backend can be given, with the short form; all but -P take a value."""
+"""What not every backend can be given, with the short form."""
+
+_FLAGS = frozenset({"--publish-all", "--privileged", "--read-only"})
+"""Those of ATTACHING that take no value."""
 
 
 def run_parser(
@@ -125,7 +142,7 @@ def run_parser(
         if long not in taken:
             attaching.add_argument(
                 *filter(None, (short, long)), action=_Refuse, help=argparse.SUPPRESS,
-                nargs=0 if long == "--publish-all" else 1, const="this backend does not have it",
+                nargs=0 if long in _FLAGS else 1, const="this backend does not have it",
             )  # fmt: skip
     more = parser.add_argument_group("how")
     add(more, "--on", metavar="BACKEND", help="container (if not given), vm, host or a peer")

@@ -26,6 +26,7 @@ _NR_CAPGET = 125 if _X86_64 else 90
 _NR_CAPSET = 126 if _X86_64 else 91
 _NR_SECCOMP = 317 if _X86_64 else 277
 _NR_EXECVEAT = 322 if _X86_64 else 281
+_NR_BPF = 321 if _X86_64 else 280
 _NR_OPEN_TREE = 428
 _NR_MOVE_MOUNT = 429
 _NR_CLOSE_RANGE = 436
@@ -79,6 +80,8 @@ MOUNT_ATTR_RDONLY = 1
 MOUNT_ATTR_NOSUID = 2
 MOUNT_ATTR_NODEV = 4
 _CAP_VERSION_3 = 0x20080522
+_BPF_PROG_LOAD, _BPF_PROG_ATTACH = 5, 8
+_BPF_CGROUP_DEVICE_TYPE, _BPF_CGROUP_DEVICE, _BPF_F_ALLOW_MULTI = 15, 6, 2
 
 
 def clone(flags: int) -> int:
@@ -166,6 +169,25 @@ def seccomp(program: bytes) -> None:
     fprog = struct.pack("=HxxxxxxQ", len(program) // 8, ctypes.addressof(filters))
     code = _libc.syscall(_NR_SECCOMP, SECCOMP_SET_MODE_FILTER, 0, fprog)
     _check(code, "seccomp", f"{len(program) // 8} instructions")
+
+
+def bpf_prog_load(program: bytes) -> int:
+    """Load *program* (8-byte instructions), which decides on devices; its descriptor."""
+    code = ctypes.create_string_buffer(program, len(program))
+    licence = ctypes.create_string_buffer(b"Apache-2.0")
+    places = ctypes.addressof(code), ctypes.addressof(licence)
+    asked = struct.pack(
+        "=IIQQIIQII", _BPF_CGROUP_DEVICE_TYPE, len(program) // 8, *places, *[0] * 5
+    )
+    result: int = _libc.syscall(_NR_BPF, _BPF_PROG_LOAD, asked, len(asked))
+    return _check(result, "bpf", f"a program of {len(program) // 8} instructions")
+
+
+def bpf_prog_attach(group: int, program: int) -> None:
+    """Let *program* decide on devices for the open cgroup *group*, beside those above it."""
+    asked = struct.pack("=IIII", group, program, _BPF_CGROUP_DEVICE, _BPF_F_ALLOW_MULTI)
+    code = _libc.syscall(_NR_BPF, _BPF_PROG_ATTACH, asked, len(asked))
+    _check(code, "bpf", f"descriptor {group}")
 
 
 def close_range(first: int, last: int, flags: int) -> None:

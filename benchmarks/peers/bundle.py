@@ -8,8 +8,9 @@ runtime differs; rules about a call's arguments are left to the runtimes but for
 from typing import Any
 
 from benchmarks.peers.instance import IDLE
+from runtime.container.capabilities import CAPABILITIES
 from runtime.container.facts import HostFacts
-from runtime.container.privileges import CAPABILITIES, kept_mask
+from runtime.container.privileges import kept_mask
 from runtime.container.seccomp import allowed
 from runtime.container.spec import Limits, ProcessSpec
 

@@ -52,9 +52,13 @@ class Group:
 
 
 def parse_hierarchies(
-    *, own: str, mountinfo: str, enabled: Callable[[str], tuple[str, ...]]
+    *,
+    own: str,
+    mountinfo: str,
+    enabled: Callable[[str], tuple[str, ...]],
+    used: tuple[str, ...] = USED,
 ) -> tuple[Hierarchy, ...]:
-    """The hierarchies that own a controller we use, from /proc/self/{cgroup,mountinfo}.
+    """The hierarchies that own a controller of *used*, from /proc/self/{cgroup,mountinfo}.
 
     *enabled* tells the controllers of the v2 mount at a path. Such a mount counts only if it
     controls memory, cpu or pids; on a hybrid machine it does not.
@@ -66,7 +70,7 @@ def parse_hierarchies(
         root, mount_point = left.split()[3:5]
         fstype, _, options = right.split(maxsplit=2)
         if fstype == "cgroup":
-            controllers = tuple(c for c in options.split(",") if c in USED and c in paths)
+            controllers = tuple(c for c in options.split(",") if c in used and c in paths)
         elif fstype == "cgroup2" and "" in paths:
             controllers = enabled(mount_point) if {*LIMITED} & {*enabled(mount_point)} else ()
         else:

@@ -10,14 +10,14 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from runtime.container.attachments import Wishes, foreseen, given
-from runtime.container.cgroups import place
 from runtime.container.facts import HostFacts, host_facts
 from runtime.container.interrupts import delivered, held
 from runtime.container.launch.interpreter import run_steps
 from runtime.container.launch.process import Executor, Process, start
 from runtime.container.launch.streams import Gathering, Pipes
 from runtime.container.mounts import MAX_OPTIONS_BYTES, overlay_options
-from runtime.container.plan import plan, plan_exec
+from runtime.container.plan import groups_of, plan, plan_exec
+from runtime.container.protection import Protection
 from runtime.container.spec import (
     HOST_NETWORK,
     OWN_NETWORK,
@@ -73,6 +73,7 @@ class Options:
     host_network: bool = False
     hostname: str | None = None
     attached: Wishes = Wishes()  # noqa: RUF009 - a frozen value
+    protection: Protection = Protection()  # noqa: RUF009 - a frozen value
     executor: Executor | None = None
 
 
@@ -139,6 +140,7 @@ def container_spec(
         seccomp=options.seccomp,
         network=HOST_NETWORK if options.host_network else OWN_NETWORK,
         mounts=options.mounts,
+        protection=options.protection,
     )
 
 
@@ -166,7 +168,7 @@ class Container:
         self.id = spec.id
         self.pid = process.pid
         self.directory = Path(spec.directory)
-        self.groups = tuple(Path(g.path) for g in place(facts.hierarchies, spec.id, spec.within))
+        self.groups = tuple(Path(group.path) for group in groups_of(spec, facts))
         self._facts = facts
         self._process = process
         self._executor = executor
@@ -257,7 +259,7 @@ def _started(
     stdio: tuple[int, int, int],
 ) -> Iterator[Container]:
     with held() as before, ExitStack() as undo:
-        groups = [Path(g.path) for g in place(facts.hierarchies, spec.id, spec.within)]
+        groups = [Path(group.path) for group in groups_of(spec, facts)]
         directory = new_directory(spec.id)
         undo.callback(remove_instance, directory, groups)
         record_owner(directory, groups, image=image.digest)

@@ -13,7 +13,8 @@ class HostFacts:
     """The machine, as far as a plan depends on it.
 
     ``machine`` is uname(2)'s; ``bounding_set`` our own, bit n for capability n;
-    ``last_capability`` the highest that this kernel knows; ``hierarchies`` the cgroup mounts.
+    ``last_capability`` the highest that this kernel knows; ``hierarchies`` the cgroup mounts,
+    but for ``devices``, v1's list of devices, which few containers need.
     ``owned_ids`` is how many user ids we are root over, None for all of them: fewer in a user
     namespace, where the kernel makes no devices and no file of /sys or of a group is ours.
     """
@@ -23,15 +24,17 @@ class HostFacts:
     last_capability: int
     hierarchies: tuple[Hierarchy, ...]
     owned_ids: int | None = None
+    devices: Hierarchy | None = None
 
 
 def host_facts() -> HostFacts:
     """Read the facts from /proc of the calling process (proc(5), cgroups(7))."""
-    hierarchies = parse_hierarchies(
-        own=Path("/proc/self/cgroup").read_text(),
-        mountinfo=Path("/proc/self/mountinfo").read_text(),
-        enabled=_enabled_controllers,
+    own = Path("/proc/self/cgroup").read_text()
+    mountinfo = Path("/proc/self/mountinfo").read_text()
+    lists = parse_hierarchies(
+        own=own, mountinfo=mountinfo, enabled=lambda _: (), used=("devices",)
     )
+    hierarchies = parse_hierarchies(own=own, mountinfo=mountinfo, enabled=_enabled_controllers)
     if owned_ids() is not None:
         hierarchies = tuple(h for h in map(_delegated, hierarchies) if h is not None)
     return HostFacts(
@@ -40,6 +43,7 @@ def host_facts() -> HostFacts:
         last_capability=int(Path("/proc/sys/kernel/cap_last_cap").read_text()),
         hierarchies=hierarchies,
         owned_ids=owned_ids(),
+        devices=next(iter(lists), None),
     )
 
 

@@ -12,7 +12,9 @@ from errno import EEXIST, ENOENT
 
 from runtime import syscalls
 from runtime.container.cgroups import Hierarchy
+from runtime.container.devices import OURS, Device, plan_devices
 from runtime.container.facts import HostFacts
+from runtime.container.protection import Protection
 from runtime.container.spec import HOST_NETWORK, ContainerSpec
 from runtime.container.steps import Slot, Step
 from runtime.volume.mount import Mount
@@ -22,12 +24,6 @@ MAX_OPTIONS_BYTES = 4095
 
 _EXISTS = frozenset({EEXIST})
 _MISSING = frozenset({ENOENT})
-
-_DEVICES = {
-    "null": (1, 3), "zero": (1, 5), "full": (1, 7), "random": (1, 8), "urandom": (1, 9),
-    "tty": (5, 0),
-}  # fmt: skip
-"""Name -> major, minor (Documentation/admin-guide/devices.txt); all with mode 0666."""
 
 _TTY_GROUP = 5
 """The group of terminals, the same in all distributions."""
@@ -64,8 +60,9 @@ def plan_root(spec: ContainerSpec, facts: HostFacts) -> Iterator[Step]:
         yield Step("chdir", (base,), "many layers are named from here: mount(2) has little room")
     yield Step(
         "mount",
-        ("overlay", root, "overlay", syscalls.MS_NODEV, told),
-        "the image below, what this instance writes above; device files of the image are dead",
+        ("overlay", root, "overlay", _root_flags(spec.protection), told),
+        "the image below, what this instance writes above"
+        + ("" if spec.protection.is_privileged else "; device files of the image are dead"),
     )
     yield Step("chdir", (root,), "pivot_root wants to be told where it stands")
     yield Step("pivot_root", (".", "."), "the image becomes the root, the old root lies on top")
@@ -93,20 +90,34 @@ def _common(lower: tuple[str, ...]) -> str:
     return os.path.commonpath(lower) if len(lower) > 1 else ""
 
 
-def plan_kernel_files(facts: HostFacts) -> Iterator[Step]:
+def plan_locking(protection: Protection) -> Step:
+    """The step after which the image cannot be changed; what is mounted on it still can."""
+    locked = syscalls.MS_REMOUNT | syscalls.MS_BIND | syscalls.MS_RDONLY
+    arguments = ("", "/", "", locked | _root_flags(protection), "")
+    return Step("mount", arguments, "the image's files are read-only")
+
+
+def _root_flags(protection: Protection) -> int:
+    return 0 if protection.is_privileged else syscalls.MS_NODEV
+
+
+def plan_kernel_files(facts: HostFacts, protection: Protection) -> Iterator[Step]:
     """Steps that give /proc, /dev and /sys, with what they should not show masked."""
+    lock = 0 if protection.is_privileged else syscalls.MS_RDONLY
+    manner = "writable" if protection.is_privileged else "read-only"
     yield Step("umask", (0,), "the modes below are meant exactly")
-    read_only = _NO_PROGRAMS | syscalls.MS_RDONLY
+    flags = _NO_PROGRAMS | lock
     if facts.owned_ids is None:
         yield from _mount_on("/proc", "proc", _NO_PROGRAMS, "", "its own processes")
-        yield from _plan_dev(facts.owned_ids)
-        yield from _mount_on("/sys", "sysfs", read_only, "", "its own network devices, read-only")
+        yield from _plan_dev(facts.owned_ids, protection.devices)
+        yield from _mount_on("/sys", "sysfs", flags, "", f"its own network devices, {manner}")
     else:
         yield from _plan_moving("/proc")
-        yield from _plan_dev(facts.owned_ids)
+        yield from _plan_dev(facts.owned_ids, protection.devices)
         yield from _plan_moving("/sys")
-    yield from _plan_cgroups(facts.hierarchies)
-    yield from _plan_masks()
+    yield from _plan_cgroups(facts.hierarchies, flags, f"its own limits, {manner}")
+    if not protection.is_privileged:
+        yield from _plan_masks()
     yield Step("umask", (0o022,), "what programs expect")
 
 
@@ -187,7 +198,7 @@ def _plan_borrowing(network: str) -> Iterator[Step]:
     (fs/namespace.c of the kernel, mount_too_revealing), a /sys only with a network of its own.
     """
     copied = syscalls.OPEN_TREE_CLONE | syscalls.OPEN_TREE_CLOEXEC
-    for name in _DEVICES:
+    for name in OURS:
         reason = f"the host's /dev/{name}: none can be made here"
         yield Step("open_tree", (-100, f"/dev/{name}", copied), reason, opens=f"device-{name}")
     yield Step("mount", ("proc", "/proc", "proc", _NO_PROGRAMS, ""), "its own processes")
@@ -233,10 +244,10 @@ def _mount_on(
     yield Step("mount", (source or fstype, path, fstype, flags, data), reason)
 
 
-def _plan_dev(owned_ids: int | None) -> Iterator[Step]:
+def _plan_dev(owned_ids: int | None, given: tuple[Device, ...]) -> Iterator[Step]:
     no_suid = syscalls.MS_NOSUID | syscalls.MS_STRICTATIME
     yield from _mount_on("/dev", "tmpfs", no_suid, "mode=755,size=65536k", "devices of its own")
-    for name, (major, minor) in _DEVICES.items():
+    for name, (major, minor) in OURS.items():
         if owned_ids is None:
             mode = stat.S_IFCHR | 0o666
             device = os.makedev(major, minor)
@@ -249,6 +260,7 @@ def _plan_dev(owned_ids: int | None) -> Iterator[Step]:
             )
     for name, target in _LINKS.items():
         yield Step("symlink", (target, f"/dev/{name}"), f"/dev/{name}")
+    yield from plan_devices(given)
     no_suid_exec = syscalls.MS_NOSUID | syscalls.MS_NOEXEC
     terminals = "newinstance,ptmxmode=0666,mode=0620"
     if owned_ids is None or owned_ids > _TTY_GROUP:
@@ -262,12 +274,11 @@ def _plan_dev(owned_ids: int | None) -> Iterator[Step]:
     yield from _mount_on("/dev/mqueue", "mqueue", _NO_PROGRAMS, "", "message queues of its own")
 
 
-def _plan_cgroups(hierarchies: tuple[Hierarchy, ...]) -> Iterator[Step]:
+def _plan_cgroups(hierarchies: tuple[Hierarchy, ...], flags: int, reason: str) -> Iterator[Step]:
     """Let the instance read its own limits, as programs that size themselves by them expect."""
     top = "/sys/fs/cgroup"
-    read_only = _NO_PROGRAMS | syscalls.MS_RDONLY
     if any(h.version == 2 for h in hierarchies):
-        yield Step("mount", ("cgroup", top, "cgroup2", read_only, ""), "its own limits, read-only")
+        yield Step("mount", ("cgroup", top, "cgroup2", flags, ""), reason)
         return
     yield Step(
         "mount", ("cgroup", top, "tmpfs", _NO_PROGRAMS, "mode=755"), "room for the controllers"
@@ -276,10 +287,8 @@ def _plan_cgroups(hierarchies: tuple[Hierarchy, ...]) -> Iterator[Step]:
         names = ",".join(hierarchy.controllers)
         place = f"{top}/{hierarchy.mount_point.rpartition('/')[2]}"
         yield Step("mkdir", (place, 0o755), "somewhere to mount")
-        yield Step(
-            "mount", ("cgroup", place, "cgroup", read_only, names), "its own limits, read-only"
-        )
-    locked = syscalls.MS_REMOUNT | syscalls.MS_BIND | read_only
+        yield Step("mount", ("cgroup", place, "cgroup", flags, names), reason)
+    locked = syscalls.MS_REMOUNT | syscalls.MS_BIND | flags
     yield Step("mount", ("", top, "", locked, ""), "no room for more")
 
 

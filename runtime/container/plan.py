@@ -9,8 +9,15 @@ from dataclasses import replace
 from runtime import syscalls
 from runtime.container import programs
 from runtime.container.cgroups import Group, place, plan_groups, plan_joining, plan_removal
+from runtime.container.devices import plan_list
 from runtime.container.facts import HostFacts
-from runtime.container.mounts import plan_cwd, plan_kernel_files, plan_mounts, plan_root
+from runtime.container.mounts import (
+    plan_cwd,
+    plan_kernel_files,
+    plan_locking,
+    plan_mounts,
+    plan_root,
+)
 from runtime.container.privileges import plan_identity, plan_parting, plan_privileges
 from runtime.container.seccomp import default_filter
 from runtime.container.spec import HOST_NETWORK, OWN_NETWORK, ContainerSpec, ProcessSpec
@@ -40,13 +47,30 @@ def plan(spec: ContainerSpec, facts: HostFacts) -> Plan:
     Raises Unsupported for limits that no cgroup controller here enforces, and for a machine
     without a system call table.
     """
-    groups = place(facts.hierarchies, spec.id, spec.within)
+    groups = groups_of(spec, facts)
     return Plan(
-        host=tuple(plan_groups(groups, spec.limits)),
+        host=tuple(_plan_host(spec, facts, groups)),
         clone_flags=NAMESPACES if spec.network == OWN_NETWORK else NAMESPACES ^ _NEWNET,
         inside=tuple(_plan_inside(spec, facts, groups)),
         undo=tuple(plan_removal(groups)),
     )
+
+
+def groups_of(spec: ContainerSpec, facts: HostFacts) -> tuple[Group, ...]:
+    """The control groups of *spec*. Raises Unsupported if none can list devices that must be."""
+    hierarchies = facts.hierarchies
+    if spec.protection.devices and facts.owned_ids is not None:
+        raise Unsupported(
+            "an ordinary user has no devices to give to a container", remedy="run it as root"
+        )
+    if _lists_devices(spec, facts) and all(h.version == 1 for h in hierarchies):
+        if facts.devices is None:
+            raise Unsupported(
+                "no cgroup hierarchy here controls devices, so none can be given alone",
+                remedy="mount the controller, or leave --device and --cap-add MKNOD out",
+            )
+        hierarchies = (*hierarchies, facts.devices)
+    return place(hierarchies, spec.id, spec.within)
 
 
 def plan_exec(process: ProcessSpec, spec: ContainerSpec, facts: HostFacts) -> Plan:
@@ -56,7 +80,7 @@ def plan_exec(process: ProcessSpec, spec: ContainerSpec, facts: HostFacts) -> Pl
     entering process is in the container's namespaces but the old pid namespace; its clone is in
     all of them, and a child of the caller (CLONE_PARENT).
     """
-    groups = place(facts.hierarchies, spec.id, spec.within)
+    groups = groups_of(spec, facts)
     everything = NAMESPACES | syscalls.CLONE_NEWCGROUP
     return Plan(
         join=(
@@ -69,7 +93,7 @@ def plan_exec(process: ProcessSpec, spec: ContainerSpec, facts: HostFacts) -> Pl
             Step("umask", (0o022,), "what programs expect"),
             *plan_cwd(process.cwd),
             *_plan_image(process, facts.machine),
-            *plan_privileges(process, facts, seccomp=_filter(spec, facts)),
+            *plan_privileges(process, facts, spec.protection, seccomp=_filter(spec, facts)),
             *_plan_program(process),
         ),
     )
@@ -115,6 +139,19 @@ def plan_plain(process: ProcessSpec, tree: str, machine: str) -> Plan:
     )
 
 
+def _lists_devices(spec: ContainerSpec, facts: HostFacts) -> bool:
+    """Whether there is a list; in a user namespace the kernel makes no devices anyway."""
+    return spec.protection.lists_devices and facts.owned_ids is None
+
+
+def _plan_host(spec: ContainerSpec, facts: HostFacts, groups: tuple[Group, ...]) -> Iterator[Step]:
+    yield from plan_groups(groups, spec.limits)
+    if _lists_devices(spec, facts):
+        for group in groups:
+            if group.hierarchy.version == 2 or "devices" in group.hierarchy.controllers:
+                yield from plan_list(group.path, group.hierarchy.version, spec.protection.devices)
+
+
 def _plan_inside(
     spec: ContainerSpec, facts: HostFacts, groups: tuple[Group, ...]
 ) -> Iterator[Step]:
@@ -124,14 +161,16 @@ def _plan_inside(
     yield Step("unshare", (syscalls.CLONE_NEWCGROUP,), "its groups are the top that it sees")
     yield from plan_root(spec, facts)
     yield from plan_mounts(spec.mounts, on_devices=False)
-    yield from plan_kernel_files(facts)
+    yield from plan_kernel_files(facts, spec.protection)
     yield from plan_mounts(spec.mounts, on_devices=True)
     yield Step("sethostname", (spec.hostname,), "a name of its own")
     if spec.network == OWN_NETWORK:
         yield from _plan_loopback()
     yield from plan_cwd(spec.process.cwd)
+    if spec.protection.read_only:
+        yield plan_locking(spec.protection)
     yield from _plan_image(spec.process, facts.machine)
-    yield from plan_privileges(spec.process, facts, seccomp=_filter(spec, facts))
+    yield from plan_privileges(spec.process, facts, spec.protection, seccomp=_filter(spec, facts))
     yield from _plan_program(spec.process)
 
 
@@ -184,10 +223,11 @@ def _candidates(process: ProcessSpec) -> tuple[str, ...]:
 
 
 def _filter(spec: ContainerSpec, facts: HostFacts) -> bytes | None:
-    if not spec.seccomp:
-        return None
+    protection = spec.protection
+    if protection.profile or not spec.seccomp or protection.is_privileged:
+        return protection.profile or None
     try:
-        return default_filter(facts.machine)
+        return default_filter(facts.machine, protection.capabilities)
     except KeyError:
         raise Unsupported(
             f"no system call table for {facts.machine}", remedy="use an x86-64 or aarch64 machine"

@@ -7,42 +7,32 @@ gid before uid, bounding set while CAP_SETPCAP is still held, no_new_privs befor
 from collections.abc import Iterator
 
 from runtime import syscalls
+from runtime.container.capabilities import CAPABILITIES
 from runtime.container.facts import HostFacts
+from runtime.container.protection import Protection
 from runtime.container.spec import ProcessSpec
 from runtime.container.steps import Step
 from runtime.errors import Unsupported
 from runtime.image import Identity
 
-CAPABILITIES = (
-    "chown", "dac_override", "dac_read_search", "fowner", "fsetid", "kill", "setgid", "setuid",
-    "setpcap", "linux_immutable", "net_bind_service", "net_broadcast", "net_admin", "net_raw",
-    "ipc_lock", "ipc_owner", "sys_module", "sys_rawio", "sys_chroot", "sys_ptrace", "sys_pacct",
-    "sys_admin", "sys_boot", "sys_nice", "sys_resource", "sys_time", "sys_tty_config", "mknod",
-    "lease", "audit_write", "audit_control", "setfcap", "mac_override", "mac_admin", "syslog",
-    "wake_alarm", "block_suspend", "audit_read", "perfmon", "bpf", "checkpoint_restore",
-)  # fmt: skip
-"""In the order of their numbers (linux/capability.h)."""
-
-KEPT = (
-    "chown", "dac_override", "fowner", "fsetid", "kill", "setgid", "setuid", "setpcap",
-    "net_bind_service", "net_raw", "sys_chroot", "audit_write", "setfcap",
-)  # fmt: skip
-"""Docker's default set without ``mknod``: our /dev is complete and nothing else is a device."""
-
+DEFAULT = Protection()
 _SIGKILL = 9
 
 
-def kept_mask(facts: HostFacts) -> int:
+def kept_mask(facts: HostFacts, protection: Protection = DEFAULT) -> int:
     """The capabilities a container keeps, as bits: ours to give, so never more than we have."""
-    wanted = sum(1 << CAPABILITIES.index(name) for name in KEPT)
+    wanted = sum(1 << CAPABILITIES.index(name) for name in protection.capabilities)
     return wanted & facts.bounding_set
 
 
 def plan_privileges(
-    spec: ProcessSpec, facts: HostFacts, *, seccomp: bytes | None
+    spec: ProcessSpec, facts: HostFacts, protection: Protection, *, seccomp: bytes | None
 ) -> Iterator[Step]:
     """Steps that give up everything the workload must not have; nothing privileged follows."""
-    kept = kept_mask(facts)
+    for ulimit in protection.ulimits:
+        arguments = (ulimit.number, ulimit.soft, ulimit.hard)
+        yield Step("setrlimit", arguments, f"its limit of {ulimit.name}")
+    kept = kept_mask(facts, protection)
     for number in range(facts.last_capability + 1):
         if not kept & 1 << number:
             name = CAPABILITIES[number] if number < len(CAPABILITIES) else f"capability {number}"
@@ -50,9 +40,10 @@ def plan_privileges(
     yield from plan_identity(spec.identity, facts.owned_ids)
     held = kept if spec.identity.uid == 0 else 0
     yield Step("capset", (held, held, 0), "hold only what the bounding set keeps, pass on nothing")
-    yield Step(
-        "prctl", (syscalls.PR_SET_NO_NEW_PRIVS, 1), "no set-uid program may raise them again"
-    )
+    if not protection.is_privileged or seccomp is not None:  # a filter asks for it
+        yield Step(
+            "prctl", (syscalls.PR_SET_NO_NEW_PRIVS, 1), "no set-uid program may raise them again"
+        )
     yield plan_parting()
     if seccomp is not None:
         yield Step("seccomp", (seccomp,), "refuse the system calls that containers do not need")

@@ -11,7 +11,7 @@ seccomp_data``: seccomp(2), bpf(2), and Documentation/userspace-api/seccomp_filt
 import errno
 import itertools
 import struct
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from functools import cache
 
 from runtime.container import syscall_table
@@ -42,6 +42,27 @@ REFUSED: Mapping[str, str] = {
     "lsm_set_self_attr": "changes the security module's view of itself",
 }
 
+ALLOWED_WITH: Mapping[str, str] = {
+    "sys_admin": (
+        "mount umount2 pivot_root fsopen fsconfig fsmount fspick move_mount open_tree "
+        "mount_setattr quotactl quotactl_fd unshare setns clone3 bpf perf_event_open syslog "
+        "fanotify_init lookup_dcookie"
+    ),
+    "bpf": "bpf",
+    "dac_read_search": "open_by_handle_at",
+    "perfmon": "perf_event_open",
+    "sys_boot": "reboot",
+    "sys_module": "init_module finit_module delete_module",
+    "sys_nice": "move_pages mbind migrate_pages set_mempolicy get_mempolicy",
+    "sys_pacct": "acct",
+    "sys_ptrace": "kcmp process_madvise pidfd_getfd",
+    "sys_rawio": "iopl ioperm",
+    "sys_time": "settimeofday clock_settime clock_adjtime adjtimex",
+    "sys_tty_config": "vhangup",
+    "syslog": "syslog",
+}
+"""Capability -> the refused calls that are its very use: who was given it may make them."""
+
 _AUDIT_ARCH = {"x86_64": 0xC000003E, "aarch64": 0xC00000B7}
 _X32_BIT = 0x40000000
 
@@ -69,17 +90,20 @@ Instruction = tuple[int, int, int, int]
 
 
 @cache
-def default_filter(machine: str) -> bytes:
+def default_filter(machine: str, capabilities: frozenset[str] = frozenset()) -> bytes:
     """The default policy as a BPF program for *machine* (as uname(2) names it).
 
-    Raises KeyError for an architecture without a table.
+    *capabilities* are those that the container keeps. Raises KeyError for an architecture
+    without a table.
     """
-    return assemble(tuple(_instructions(machine)))
+    return assemble(tuple(_instructions(machine, capabilities)))
 
 
-def allowed(machine: str) -> frozenset[str]:
+def allowed(machine: str, capabilities: frozenset[str] = frozenset()) -> frozenset[str]:
     """The names that the default policy lets pass, some of them only with harmless arguments."""
     refused = {name for group in REFUSED for name in group.split()}
+    for capability in capabilities:
+        refused -= set(ALLOWED_WITH.get(capability, "").split())
     return frozenset(syscall_table.numbers(machine)) - refused
 
 
@@ -88,23 +112,46 @@ def assemble(program: tuple[Instruction, ...]) -> bytes:
     return b"".join(struct.pack("=HBBI", *instruction) for instruction in program)
 
 
-def _instructions(machine: str) -> Iterator[Instruction]:
-    numbers = syscall_table.numbers(machine)
+def preamble(machine: str) -> Iterator[Instruction]:
+    """What every filter begins with: only *machine*'s own calls, whose number is then loaded."""
     yield (_LOAD, 0, 0, _AT_ARCH)
     yield (_JEQ, 1, 0, _AUDIT_ARCH[machine])
     yield (_RETURN, 0, 0, _RET_KILL_PROCESS)
     yield (_LOAD, 0, 0, _AT_NUMBER)
     yield from _when(_JGE, _X32_BIT, _ENOSYS)
-    yield from _when(_JEQ, numbers["clone3"], _ENOSYS)
-    yield from _argument_rules(numbers)
-    yield from _ranges({numbers[name] for name in allowed(machine)})
+
+
+def ranges(verdicts: Sequence[int]) -> Iterator[Instruction]:
+    """What is decided of call n is ``verdicts[n]``; a number beyond falls through.
+
+    One test a boundary: all numbers up to the next one share a verdict.
+    """
+    start = 0
+    for verdict, run in itertools.groupby(verdicts):
+        start += sum(1 for _ in run)
+        yield (_JGE, 1, 0, start)
+        yield (_RETURN, 0, 0, verdict)
+
+
+def _instructions(machine: str, capabilities: frozenset[str]) -> Iterator[Instruction]:
+    numbers = syscall_table.numbers(machine)
+    passing = {numbers[name] for name in allowed(machine, capabilities)}
+    yield from preamble(machine)
+    if numbers["clone3"] not in passing:
+        yield from _when(_JEQ, numbers["clone3"], _ENOSYS)
+    yield from _argument_rules(numbers, may_make_namespaces="sys_admin" in capabilities)
+    count = syscall_table.NEWEST + 1
+    yield from ranges([_RET_ALLOW if n in passing else _EPERM for n in range(count)])
     yield (_RETURN, 0, 0, _ENOSYS)
 
 
-def _argument_rules(numbers: Mapping[str, int]) -> Iterator[Instruction]:
+def _argument_rules(
+    numbers: Mapping[str, int], *, may_make_namespaces: bool
+) -> Iterator[Instruction]:
     """Calls that are allowed unless an argument makes them something else."""
-    no_namespaces = tuple(_when(_JSET, _NEW_NAMESPACES, _EPERM))
-    yield from _inspect(numbers["clone"], _AT_ARG0, no_namespaces)
+    if not may_make_namespaces:
+        no_namespaces = tuple(_when(_JSET, _NEW_NAMESPACES, _EPERM))
+        yield from _inspect(numbers["clone"], _AT_ARG0, no_namespaces)
     families = tuple(i for family in _FAMILIES for i in _when(_JEQ, family, _RET_ALLOW))
     yield from _inspect(numbers["socket"], _AT_ARG0, families, otherwise=_EAFNOSUPPORT)
     no_injection = (*_when(_JEQ, _TIOCSTI, _EPERM), *_when(_JEQ, _TIOCLINUX, _EPERM))
@@ -123,13 +170,3 @@ def _inspect(
 def _when(test: int, operand: int, verdict: int) -> Iterator[Instruction]:
     yield (test, 0, 1, operand)
     yield (_RETURN, 0, 0, verdict)
-
-
-def _ranges(numbers: set[int]) -> Iterator[Instruction]:
-    """One test a boundary: all numbers up to the next one share a verdict."""
-    verdicts = (n in numbers for n in range(syscall_table.NEWEST + 1))
-    start = 0
-    for is_allowed, run in itertools.groupby(verdicts):
-        start += sum(1 for _ in run)
-        yield (_JGE, 1, 0, start)
-        yield (_RETURN, 0, 0, _RET_ALLOW if is_allowed else _EPERM)

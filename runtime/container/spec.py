@@ -2,6 +2,7 @@
 
 from dataclasses import dataclass
 
+from runtime.container.protection import Protection
 from runtime.errors import SpecError
 from runtime.image import Identity
 from runtime.volume.mount import Mount
@@ -79,6 +80,7 @@ class ContainerSpec:
     seccomp: bool = True
     network: str = OWN_NETWORK
     mounts: tuple[Mount, ...] = ()
+    protection: Protection = Protection()  # noqa: RUF009 - a frozen value
 
     def __post_init__(self) -> None:
         """Raise SpecError for paths that overlayfs's option string cannot carry."""

@@ -8,17 +8,21 @@ what needs no locks: kernel calls, and a report in shared memory that the caller
 import fcntl
 import mmap
 import os
+import resource
 import signal
 import socket
 import struct
 import time
 from collections.abc import Callable, Mapping
+from contextlib import suppress
+from errno import EPERM
 from pathlib import Path
 from typing import Any
 
 from runtime import syscalls
 from runtime.container.launch.program import Report
 from runtime.container.steps import Argument, Plan, Slot, Step
+from runtime.container.ulimits import UNLIMITED
 from runtime.errors import StepError, SyscallError
 
 _NONE = -1
@@ -88,9 +92,23 @@ def run_steps(
 ) -> None:
     """Do *steps* in order. Returns only if none of them is an exec.
 
-    *slots* are descriptors that are open already. Raises StepError with the index.
+    *slots* are descriptors that are open already. Raises StepError with the index, after closing
+    what the steps have opened.
     """
-    slots = {} if slots is None else slots
+    given = {} if slots is None else slots
+    slots = dict(given)
+    try:
+        _run_each(steps, slots, returned)
+    except StepError:
+        for name in slots.keys() - given.keys():
+            with suppress(OSError):
+                os.close(slots[name])
+        raise
+
+
+def _run_each(
+    steps: tuple[Step, ...], slots: dict[str, int], returned: Callable[[int], None]
+) -> None:
     for index, step in enumerate(steps):
         try:
             _do(step, slots)
@@ -108,11 +126,12 @@ def _tolerate(step: Step, index: int, errno: int) -> None:
 
 def step_error(step: Step, index: int, errno: int) -> StepError:
     """The error that says which step of a plan the kernel refused."""
+    remedy = _REMEDIES.get(errno)
+    if (step.call, errno) == ("execveat", EPERM):
+        remedy = "let the system call profile allow execveat, execve, write and exit_group"
     words = (a.name if isinstance(a, Slot) else a for a in step.args)
     subject = next((a for a in words if isinstance(a, str) and a), str(step.args[:1]))
-    return StepError(
-        errno, step.call, subject, index=index, reason=step.reason, remedy=_REMEDIES.get(errno)
-    )
+    return StepError(errno, step.call, subject, index=index, reason=step.reason, remedy=remedy)
 
 
 _REMEDIES: Mapping[int, str] = {
@@ -129,7 +148,10 @@ _REMEDIES: Mapping[int, str] = {
 
 def _do(step: Step, slots: dict[str, int]) -> None:
     arguments = [slots[a.name] if isinstance(a, Slot) else a for a in step.args]
-    result = _CALLS[step.call](*arguments)
+    if step.call == "close":
+        for name in [a.name for a in step.args if isinstance(a, Slot)]:
+            del slots[name]
+    result = (_CALLS.get(step.call) or _OF_THE_CALLER[step.call])(*arguments)
     if step.opens is not None:
         slots[step.opens] = result
 
@@ -144,6 +166,16 @@ def _write(target: Argument, data: bytes | str) -> None:
         os.write(fd, raw)
     finally:
         os.close(fd)
+
+
+def _chown(path: str, uid: int, gid: int) -> None:
+    os.chown(path, uid, gid, follow_symlinks=False)
+
+
+def _setrlimit(number: int, soft: int, hard: int) -> None:
+    unlimited = resource.RLIM_INFINITY  # -1 to Python, all ones to the kernel
+    bounds = [unlimited if bound == UNLIMITED else bound for bound in (soft, hard)]
+    resource.setrlimit(number, (bounds[0], bounds[1]))
 
 
 def _dup3(fd: int, target: int, flags: int) -> None:
@@ -165,6 +197,7 @@ def _symlink(target: str, path: str) -> None:
 _CALLS: Mapping[str, Callable[..., Any]] = {
     "capset": syscalls.capset,
     "chdir": os.chdir,
+    "chown": _chown,
     "close": os.close,
     "chroot": os.chroot,
     "dup3": _dup3,
@@ -189,6 +222,7 @@ _CALLS: Mapping[str, Callable[..., Any]] = {
     "setns": syscalls.setns,
     "setresgid": os.setresgid,
     "setresuid": os.setresuid,
+    "setrlimit": _setrlimit,
     "setsid": os.setsid,
     "signal": _signal,
     "socket": _socket,
@@ -199,3 +233,9 @@ _CALLS: Mapping[str, Callable[..., Any]] = {
     "write": _write,
 }
 """Every call that a step may name."""
+
+_OF_THE_CALLER: Mapping[str, Callable[..., Any]] = {
+    "bpf_prog_attach": syscalls.bpf_prog_attach,
+    "bpf_prog_load": syscalls.bpf_prog_load,
+}
+"""Calls of steps that only the caller takes, so that no other executor need know them."""

@@ -42,6 +42,7 @@ _WORD = (1 << 64) - 1
 
 _CWD = -100  # AT_FDCWD, openat(2)
 _AT_REMOVEDIR = 0x200
+_AT_SYMLINK_NOFOLLOW = 0x100
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -315,6 +316,10 @@ def _signal(number: str, action: str) -> _Call:
 _CALLS: Mapping[str, Callable[..., _Call]] = {
     "capset": lambda *sets: ("capset", syscalls.capability_sets(*sets)),
     "chdir": _same("chdir", (0,)),
+    "chown": lambda path, uid, gid: (
+        "fchownat",
+        (_CWD, _text(path), uid, gid, _AT_SYMLINK_NOFOLLOW),
+    ),
     "chroot": _same("chroot", (0,)),
     "close": _same("close"),
     "dup3": _same("dup3"),
@@ -339,6 +344,10 @@ _CALLS: Mapping[str, Callable[..., _Call]] = {
     "setns": _same("setns"),
     "setresgid": _same("setresgid"),
     "setresuid": _same("setresuid"),
+    "setrlimit": lambda resource, soft, hard: (
+        "prlimit64",
+        (0, resource, struct.pack("=QQ", soft, hard), None),
+    ),
     "setsid": _same("setsid"),
     "signal": _signal,
     "socket": _same("socket"),

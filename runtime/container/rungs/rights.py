@@ -7,7 +7,7 @@ from functools import partial
 from pathlib import Path
 
 from runtime import syscalls
-from runtime.container.privileges import CAPABILITIES
+from runtime.container.capabilities import CAPABILITIES
 from runtime.container.rungs.attempt import die_with, refusal
 from runtime.container.rungs.rung import Rung, found_of
 from runtime.container.seccomp import default_filter

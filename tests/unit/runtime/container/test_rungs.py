@@ -13,9 +13,9 @@ import pytest
 from benchmarks.meters import descendants
 from runtime import syscalls
 from runtime.container import rungs as package
+from runtime.container.capabilities import CAPABILITIES
 from runtime.container.cgroups import Hierarchy
 from runtime.container.facts import host_facts
-from runtime.container.privileges import CAPABILITIES
 from runtime.container.rungs import attempt, files, links, rights
 from runtime.container.rungs.attempt import refusal
 from runtime.container.rungs.rung import Rung, found_of
