@@ -4,11 +4,15 @@ import golden_files
 import pytest
 
 from runtime import syscalls
+from runtime.container.capabilities import CAPABILITIES
 from runtime.container.cgroups import Hierarchy
+from runtime.container.devices import Device
 from runtime.container.facts import HostFacts
 from runtime.container.plan import plan, plan_exec, plan_plain
+from runtime.container.protection import Protection
 from runtime.container.spec import ContainerSpec, Limits, ProcessSpec
 from runtime.container.steps import Plan, render
+from runtime.container.ulimits import Ulimit
 from runtime.errors import SpecError, Unsupported
 from runtime.image import Identity
 from runtime.volume.mount import Mount
@@ -82,6 +86,26 @@ def attached() -> ContainerSpec:
     )  # fmt: skip
 
 
+def protected() -> ContainerSpec:
+    """With everything by which it is locked in less, or more."""
+    disk = Device(path="/dev/disk/a", kind="b", major=8, minor=1, mode=0o640, gid=6, access="r")
+    protection = Protection(
+        capabilities=frozenset({"chown", "mknod"}),
+        read_only=True,
+        devices=(disk,),
+        ulimits=(Ulimit(name="nofile", soft=64, hard=128),),
+    )
+    return replace(container("true", limits=Limits()), protection=protection)
+
+
+def privileged() -> ContainerSpec:
+    fuse = Device(path="/dev/fuse", kind="c", major=10, minor=229)
+    protection = Protection(
+        capabilities=frozenset(CAPABILITIES), is_privileged=True, devices=(fuse,)
+    )
+    return replace(container("true", limits=Limits()), protection=protection)
+
+
 @pytest.mark.parametrize(
     ("name", "made"),
     [
@@ -90,6 +114,9 @@ def attached() -> ContainerSpec:
         ("idle", plan(container(limits=Limits()), facts(V1))),
         ("layers", plan(container("sh", limits=Limits(), lower=SEVERAL), facts(V2))),
         ("attached", plan(attached(), facts(v1("pids")))),
+        ("protected-v1", plan(protected(), replace(facts(v1("pids")), devices=v1("devices")[0]))),
+        ("protected-v2", plan(protected(), facts(V2))),
+        ("privileged", plan(privileged(), facts(v1("pids")))),
         ("exec", plan_exec(process("id"), container(), facts(V1))),
         ("rootless", plan(container("sh", limits=Limits()), facts((), owned_ids=65537))),
         ("host", plan_plain(process("/bin/id"), "/home/rootfs/tree", "x86_64")),
@@ -163,6 +190,20 @@ def test_the_network_of_the_machine_is_neither_made_nor_configured() -> None:
 def test_a_limit_that_nothing_enforces_is_refused() -> None:
     with pytest.raises(Unsupported, match="controls memory"):
         plan(container("true"), facts(v1("cpu", "pids")))
+
+
+def test_a_list_of_devices_that_nothing_keeps_is_refused() -> None:
+    with pytest.raises(Unsupported, match="controls devices"):
+        plan(protected(), facts(v1("pids")))
+
+
+def test_a_privileged_filter_is_still_without_new_privileges() -> None:
+    spec = privileged()
+    profile = replace(spec.protection, profile=b"12345678")
+    made = plan(replace(spec, protection=profile), facts())
+    assert calls(made, "seccomp") == [(b"12345678",)]
+    assert (38, 1) in calls(made, "prctl")
+    assert (38, 1) not in calls(plan(spec, facts()), "prctl")
 
 
 def test_no_seccomp_table_is_said() -> None:

@@ -1,10 +1,9 @@
-"""The filter is judged by running it: a small interpreter of the BPF that the kernel would run."""
+"""The filter is judged by running it, in an interpreter of the BPF that the kernel would run."""
 
 import errno
-import struct
-from collections.abc import Callable
 
 import pytest
+from bpf import verdict
 
 from runtime.container import seccomp, syscall_table
 
@@ -13,26 +12,6 @@ ALLOW, KILL = 0x7FFF0000, 0x80000000
 NO_FAMILY = 0x50000 | errno.EAFNOSUPPORT
 REFUSED, UNKNOWN = 0x50000 | errno.EPERM, 0x50000 | errno.ENOSYS
 MACHINES = ("x86_64", "aarch64")
-
-
-def verdict(program: bytes, number: int, arch: int, *args: int) -> int:
-    data = struct.pack("=IIQ6Q", number, arch, 0, *args, *([0] * (6 - len(args))))
-    code = [struct.unpack_from("=HBBI", program, at) for at in range(0, len(program), 8)]
-    tests: dict[int, Callable[[int, int], bool]] = {
-        0x15: lambda a, k: a == k,
-        0x35: lambda a, k: a >= k,
-        0x45: lambda a, k: bool(a & k),
-    }
-    accumulator = at = 0
-    while True:
-        operation, if_true, if_false, k = code[at]
-        at += 1
-        if operation == 0x20:
-            (accumulator,) = struct.unpack_from("=I", data, k)
-        elif operation == 0x06:
-            return int(k)
-        else:
-            at += if_true if tests[operation](accumulator, k) else if_false
 
 
 @pytest.fixture(params=MACHINES)
@@ -102,3 +81,30 @@ def test_other_architectures_die_and_newer_calls_are_unknown(machine: str) -> No
 def test_another_machine_has_no_filter() -> None:
     with pytest.raises(KeyError):
         seccomp.default_filter("riscv64")
+
+
+@pytest.mark.parametrize(
+    ("capability", "call"),
+    [
+        (capability, call)
+        for capability, calls in seccomp.ALLOWED_WITH.items()
+        for call in calls.split()
+    ],
+)
+def test_a_capability_brings_the_calls_it_is_for(machine: str, capability: str, call: str) -> None:
+    number = syscall_table.numbers(machine).get(call)
+    if number is None:
+        assert machine == "aarch64"  # where no such port is
+        return
+    without = seccomp.default_filter(machine)
+    given = seccomp.default_filter(machine, frozenset({capability}))
+    assert verdict(without, number, ARCH[machine]) in {REFUSED, UNKNOWN}
+    assert verdict(given, number, ARCH[machine]) == ALLOW
+
+
+def test_only_who_may_mount_may_clone_into_namespaces(machine: str) -> None:
+    number = syscall_table.numbers(machine)["clone"]
+    given = seccomp.default_filter(machine, frozenset({"sys_admin"}))
+    assert verdict(given, number, ARCH[machine], 0x10000011) == ALLOW
+    other = seccomp.default_filter(machine, frozenset({"net_admin"}))
+    assert other == seccomp.default_filter(machine)
