@@ -1,79 +1,45 @@
-"""What a container must not be able to do, tried from inside; each attempt has to fail."""
+"""What a container must not be able to do, tried from inside with a shell."""
 
 import os
-from collections.abc import Iterator
+from contextlib import suppress
 from pathlib import Path
 
-import leftovers
 import pytest
+from attempts import Run
 
-from benchmarks.backend import ExecResult, InstanceSpec
-from benchmarks.launcher import InstanceFailed, RemoteBackend, worker
+from runtime.container.container import Options, container_spec, process_spec
+from runtime.container.facts import host_facts
+from runtime.container.launch.process import CommandNotRunnable, start
+from runtime.container.launch.streams import MOST_KEPT_BYTES
+from runtime.container.plan import plan
+from runtime.container.spec import Limits
+from runtime.container.state import instances_dir
+from runtime.errors import RuntimeFault, StepError
 from runtime.image import Image
 
 pytestmark = pytest.mark.skipif(os.geteuid() != 0, reason="containers need root; run as root")
 
 
-@pytest.fixture
-def backend(busybox: Image) -> Iterator[RemoteBackend]:
-    before = leftovers.seen()
-    with worker("container") as backend:
-        backend.prepare(busybox.digest)
-        yield backend
-    assert not leftovers.settled(before)
-
-
-def attempt(backend: RemoteBackend, image: Image, script: str) -> ExecResult:
-    spec = InstanceSpec(
-        image=image.digest, argv=("sh", "-c", script), memory_bytes=64 << 20, pids=64
-    )
-    with backend.launch(spec) as instance:
-        return instance.wait(timeout_s=30)
-
-
 @pytest.mark.parametrize(
     "script",
     [
-        "mknod /dev/sda b 8 0",
-        "mknod /tmp/null c 1 3",
-        "mount -t tmpfs none /tmp",
-        "mount -o remount,rw /proc/sys",
         "umount /proc/keys",
-        "umount -l /sys",
-        "echo x > /proc/sys/kernel/core_pattern",
-        "echo x > /proc/sys/kernel/hostname",
-        "echo b > /proc/sysrq-trigger",
-        "echo 1 > /proc/irq/default_smp_affinity",
-        "echo x > /sys/kernel/uevent_helper",
         "echo 1 > /sys/fs/cgroup/memory/memory.limit_in_bytes",
-        "mkdir /sys/fs/cgroup/memory/more",
-        "unshare -m true",
-        "unshare -U true",
+        "mkdir /sys/fs/cgroup/more /sys/fs/cgroup/memory/more",
         "chroot / sh -c 'mount -t proc proc /tmp'",
-        "hostname other",
-        "adjtimex -o 0",
-        "dmesg -c",
-        "swapoff -a && swapon /dev/sda",
         "ip link add br0 type bridge",
-        "nice -n -10 true",
-        "insmod /none.ko || rmmod x",
-        "reboot -f",
-        "cat /proc/kcore | head -c 1 | grep .",
-        "cat /proc/keys | grep .",
-        "ls /sys/firmware | grep .",
-        "cat /dev/mem",
-        "pivot_root / /tmp",
+        "swapoff -a && swapon /dev/sda",
     ],
 )
-def test_it_fails(backend: RemoteBackend, busybox: Image, script: str) -> None:
-    assert attempt(backend, busybox, script).exit_status != 0
+def test_it_fails(run: Run, script: str) -> None:
+    assert run(["sh", "-c", script]).exit_status != 0
 
 
-def test_it_sees_only_itself(backend: RemoteBackend, busybox: Image) -> None:
+def test_it_sees_only_itself(run: Run) -> None:
     script = (
         "ls -d /proc/[0-9]* | wc -l; ls /proc/self/fd | wc -l; ls /sys/class/net; ls /proc/1/root"
     )
-    lines = attempt(backend, busybox, script).stdout.decode().split()
+    lines = run(["sh", "-c", script]).stdout.decode().split()
     processes, descriptors, network, *root = lines
     assert int(processes) <= 3
     assert int(descriptors) <= 4  # 0, 1, 2 and the directory being listed
@@ -81,33 +47,27 @@ def test_it_sees_only_itself(backend: RemoteBackend, busybox: Image) -> None:
     assert "busybox" not in root
 
 
-def test_no_descriptor_of_ours_leads_out(backend: RemoteBackend, busybox: Image) -> None:
-    for number in range(3, 12):
-        spec = InstanceSpec(image=busybox.digest, argv=("ls",), cwd=f"/proc/self/fd/{number}")
-        with pytest.raises(Exception, match="step"), backend.launch(spec) as instance:
-            instance.wait(timeout_s=30)
+@pytest.mark.parametrize("number", [*range(3, 12), 100])
+def test_no_descriptor_of_ours_leads_out(run: Run, number: int) -> None:
+    with pytest.raises(RuntimeFault, match="step"):
+        run(["ls"], cwd=f"/proc/self/fd/{number}")
 
 
-def test_a_fork_bomb_stays_inside(backend: RemoteBackend, busybox: Image) -> None:
-    script = "i=0; while [ $i -lt 200 ]; do sleep 5 & i=$((i+1)); done; wait"
-    result = attempt(backend, busybox, script)
-    assert b"can't fork" in result.stderr
+def test_a_fork_bomb_stays_inside(run: Run) -> None:
+    script = "i=0; while [ $i -lt 60 ]; do sleep 5 & i=$((i+1)); done; wait"
+    done = run(["sh", "-c", script], limits=Limits(pids=16))
+    assert b"can't fork" in done.stderr
 
 
-def test_what_it_writes_does_not_reach_the_image(backend: RemoteBackend, busybox: Image) -> None:
-    assert attempt(backend, busybox, "echo bad > /bin/busybox.new; rm /bin/ls").exit_status == 0
-    assert attempt(backend, busybox, "test ! -e /bin/busybox.new && ls /").exit_status == 0
+def test_what_it_writes_does_not_reach_the_image(run: Run) -> None:
+    bad = "echo bad > /bin/busybox.new; rm /bin/ls"
+    assert run(["sh", "-c", bad]).exit_status == 0
+    assert run(["sh", "-c", "test ! -e /bin/busybox.new && ls /"]).exit_status == 0
 
 
 def test_a_link_for_a_mount_point_is_refused(
     busybox: Image, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    from runtime.container.container import Options, container_spec, process_spec
-    from runtime.container.facts import host_facts
-    from runtime.container.launch.process import start
-    from runtime.container.plan import plan
-    from runtime.errors import StepError
-
     tree = tmp_path / "tree"
     (tree / "etc").mkdir(parents=True)
     (tree / "proc").symlink_to("etc")
@@ -130,37 +90,26 @@ def test_a_link_for_a_mount_point_is_refused(
 @pytest.mark.parametrize(
     "script", ["/proc/self/exe", "printf '#!/proc/self/exe\\n' > /x; chmod 755 /x; /x"]
 )
-def test_the_launching_binary_is_never_executed_inside(
-    backend: RemoteBackend, busybox: Image, script: str
-) -> None:
+def test_the_launching_binary_is_never_executed_inside(run: Run, script: str) -> None:
     """CVE-2019-5736: /proc/self/exe is our stub in a sealed file, or a program of the image."""
-    direct = InstanceSpec(image=busybox.digest, argv=("/proc/self/exe", "-c", "print(1)"))
-    with backend.launch(direct) as instance:
-        assert b"1" not in instance.wait(timeout_s=30).stdout
-    result = attempt(backend, busybox, f"{script}; readlink /proc/self/exe")
-    assert b"python" not in result.stdout + result.stderr
+    with suppress(CommandNotRunnable):  # refused altogether
+        assert b"1" not in run(["/proc/self/exe", "-c", "print(1)"]).stdout
+    done = run(["sh", "-c", f"{script}; readlink /proc/self/exe"])
+    assert b"python" not in done.stdout + done.stderr
 
 
-def test_nobody_else_can_reach_what_a_container_wrote(
-    backend: RemoteBackend, busybox: Image
-) -> None:
-    from runtime.container.state import instances_dir
-
-    spec = InstanceSpec(
-        image=busybox.digest, argv=("sh", "-c", "chmod 4755 /bin; echo on; sleep 9")
-    )
-    with backend.launch(spec) as instance:
-        assert instance.until_output(timeout_s=30)
-        assert instances_dir().stat().st_mode & 0o777 == 0o700
-        modes = {p.stat().st_mode & 0o777 for p in instances_dir().iterdir() if p.is_dir()}
+def test_nobody_else_can_reach_what_a_container_wrote(run: Run) -> None:
+    run(["sh", "-c", "chmod 4755 /bin"], seen=(modes := set[int]()))
+    assert instances_dir().stat().st_mode & 0o777 == 0o700
     assert modes == {0o700}
 
 
-def test_a_deep_tree_is_removed_too(backend: RemoteBackend, busybox: Image) -> None:
-    script = "i=0; while [ $i -lt 1500 ]; do mkdir d && cd d; i=$((i+1)); done; echo deep"
-    assert b"deep" in attempt(backend, busybox, f"cd /tmp; {script}").stdout
+def test_a_deep_tree_is_removed_too(run: Run) -> None:
+    deep = "/".join(["d"] * 1500)
+    script = f"cd /tmp; mkdir -p {deep}; cd {deep}; mkdir -p {deep}; echo deep"
+    assert b"deep" in run(["sh", "-c", script]).stdout
 
 
-def test_a_flood_of_output_is_ended(backend: RemoteBackend, busybox: Image) -> None:
-    with pytest.raises(InstanceFailed, match="64 MiB of output"):
-        attempt(backend, busybox, "cat /dev/zero")
+def test_a_flood_of_output_is_ended(run: Run) -> None:
+    with pytest.raises(RuntimeFault, match=f"{MOST_KEPT_BYTES >> 20} MiB of output"):
+        run(["cat", "/dev/zero"])
