@@ -31,10 +31,17 @@ _ARCHITECTURES = {
     "x86_64": ("amd64", "SCMP_ARCH_X86_64"), "aarch64": ("arm64", "SCMP_ARCH_AARCH64"),
 }  # fmt: skip
 """What docker calls a machine, and what libseccomp does."""
-_FIELDS = frozenset({"defaultAction", "defaultErrnoRet", "architectures", "archMap", "syscalls"})
+_FIELDS = frozenset(
+    {
+        "defaultAction", "defaultErrnoRet", "defaultErrno", "architectures", "archMap", "syscalls",
+    }
+)  # fmt: skip
 _RULE_FIELDS = frozenset(
-    {"names", "name", "action", "errnoRet", "args", "comment", "includes", "excludes"}
-)
+    {
+        "names", "name", "action", "errnoRet", "errno", "args", "comment", "includes", "excludes",
+    }
+)  # fmt: skip
+"""Those of moby, and the names of errors that podman's have besides their numbers."""
 _CONDITION_FIELDS = frozenset({"arches", "caps", "minKernel"})
 _ARGUMENT_FIELDS = frozenset({"index", "value", "valueTwo", "op"})
 _VERSION = re.compile(r"([0-9]{1,4})\.([0-9]{1,4})")
@@ -43,6 +50,7 @@ _LOAD, _AND, _RETURN, _JUMP = 0x20, 0x54, 0x06, 0x05
 _JEQ, _JGT, _JGE = 0x15, 0x25, 0x35
 _FAIL, _HOLD = -1, -2
 _LOW, _HIGH = (1 << 32) - 1, 32
+_MOST_ERRNO = 4096
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -91,7 +99,7 @@ def read_profile(raw: bytes, source: str, machine: Machine) -> bytes:
 def _compiled(document: Node, machine: Machine) -> bytes:
     _only(document, _FIELDS)
     _check_architectures(document, machine)
-    default = _verdict(document["defaultAction"], document["defaultErrnoRet"])
+    default = _verdict(document, "defaultAction", "defaultErrno")
     numbers = syscall_table.numbers(machine.name)
     rules: dict[int, list[_Rule]] = {}
     for entry in document["syscalls"].items():
@@ -129,7 +137,7 @@ def _rules(
     """Call by number and what is decided of it; nothing where *entry* is not for *machine*."""
     _only(entry, _RULE_FIELDS)
     names = (*entry["names"].texts(), *((entry["name"].text(),) if entry["name"].present else ()))
-    verdict = _verdict(entry["action"], entry["errnoRet"])
+    verdict = _verdict(entry, "action", "errno")
     conditions = tuple(_condition(node) for node in entry["args"].items())
     alike = len({each.index for each in conditions}) < len(conditions)
     groups = tuple((each,) for each in conditions) if alike else (conditions,)
@@ -160,16 +168,22 @@ def _holds(condition: Node, machine: Machine) -> Iterator[bool]:
         yield machine.kernel >= (int(match[1]), int(match[2]))
 
 
-def _verdict(action: Node, number: Node) -> int:
-    name = action.text()
+def _verdict(entry: Node, action: str, error: str) -> int:
+    """What the field *action* of *entry* says, with the error under *error* or *error*Ret."""
+    name, named, number = entry[action].text(), entry[error], entry[f"{error}Ret"]
     if name not in _ACTIONS:
-        known = ", ".join(_ACTIONS)
-        raise action.wrong(f"one of {known}")
-    if not number.present:
-        return _ACTIONS[name] | (errno.EPERM if name == "SCMP_ACT_ERRNO" else 0)
-    if type(number.value) is not int or not 0 <= number.value < 4096:
-        raise number.wrong("an error number")
-    return _ACTIONS[name] | (number.value if name == "SCMP_ACT_ERRNO" else 0)
+        raise entry[action].wrong(f"one of {', '.join(_ACTIONS)}")
+    code = errno.EPERM
+    if named.present:
+        found = getattr(errno, named.text(), None)
+        if not isinstance(found, int):
+            raise named.wrong("the name of an error, such as EPERM")
+        code = found
+    elif number.present:
+        if type(number.value) is not int or not 0 <= number.value < _MOST_ERRNO:
+            raise number.wrong("an error number")
+        code = number.value
+    return _ACTIONS[name] | (code if name == "SCMP_ACT_ERRNO" else 0)
 
 
 def _condition(node: Node) -> _Condition:

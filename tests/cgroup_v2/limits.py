@@ -18,7 +18,7 @@ from runtime.container.launch.process import Executor
 from runtime.container.protection import Protection
 from runtime.container.spec import Limits
 from runtime.container.state import instances_dir, sweep
-from runtime.image import Image, cache_dir
+from runtime.image import Image, cache_dir, state_dir
 
 TOP = Path("/sys/fs/cgroup")
 LIMIT_S = 120.0
@@ -28,7 +28,7 @@ MIB = 1 << 20
 @pytest.fixture(scope="session", autouse=True)
 def _controllers(home: Path) -> None:
     """All are bound to v2; the compiled executor, which needs a compiler, comes from outside."""
-    assert home
+    assert home == state_dir()
     assert {"cpu", "io", "memory", "pids"} <= set((TOP / "cgroup.controllers").read_text().split())
     for program in Path(os.environ["ISOSCOPE_PROGRAMS"]).glob("executor-*"):
         shutil.copy(program, cache_dir("programs"))

@@ -62,6 +62,16 @@ def test_every_action_is_the_kernels() -> None:
         assert answer(program, "read") == ALLOW
 
 
+def test_errors_may_have_names() -> None:
+    program = compiled(
+        {"name": "getpid", "action": "SCMP_ACT_ERRNO", "errno": "EACCES", "errnoRet": 1},
+        defaultErrno="ENOSYS",
+    )
+    assert (answer(program, "getpid"), answer(program, "read")) == (error(13), error(38))
+    with pytest.raises(SpecError, match="name of an error"):
+        compiled(defaultErrno="errorcode")
+
+
 def test_a_foreign_architecture_and_x32_never_pass() -> None:
     program = compiled(default="SCMP_ACT_ALLOW")
     assert verdict(program, 0, 0x40000003) == KILL
