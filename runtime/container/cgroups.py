@@ -3,7 +3,7 @@
 Three layouts occur: v1, v2, and hybrid, where v1 owns the useful controllers and a v2 mount
 owns none or a stray one. So nothing is assumed of the machine as a whole: every hierarchy is
 looked at by itself. Sources: cgroups(7), Documentation/admin-guide/cgroup-v1 and cgroup-v2.rst.
-The v2 files have not yet run on a machine whose controllers are bound to v2.
+``tests/cgroup_v2`` runs the v2 half on a machine whose controllers are all bound to v2.
 """
 
 import os
@@ -11,7 +11,7 @@ import signal
 from collections.abc import Callable, Iterator
 from contextlib import suppress
 from dataclasses import dataclass
-from errno import EEXIST
+from errno import EEXIST, ENOENT
 from pathlib import Path
 
 from runtime.container.spec import Limits
@@ -24,6 +24,13 @@ USED = ("memory", "cpu", "cpuacct", "pids", "freezer")
 LIMITED = ("memory", "cpu", "pids")
 """The controllers that limits need, under the same names in v1 and v2."""
 
+_COUNTED = "io"
+"""Handed down on v2 besides: what is written back is charged to whoever wrote it."""
+
+_SWAP = ("memory.memsw.limit_in_bytes", "memory.swap.max")
+"""Of v1 and v2; a kernel that does not account for swap has neither."""
+
+_MISSING = frozenset({ENOENT})
 _PERIOD_US = 100_000
 """The length of one cpu accounting period, the kernel's own default."""
 
@@ -106,7 +113,8 @@ def plan_groups(groups: tuple[Group, ...], limits: Limits) -> Iterator[Step]:
     for group in groups:
         yield from _directories(group)
         for file, value, reason in _settings(group.hierarchy, limits):
-            yield Step("write", (f"{group.path}/{file}", value), reason)
+            missing = _MISSING if file in _SWAP else frozenset[int]()
+            yield Step("write", (f"{group.path}/{file}", value), reason, allow=missing)
 
 
 def plan_joining(groups: tuple[Group, ...]) -> Iterator[Step]:
@@ -134,14 +142,18 @@ def members(path: Path) -> Iterator[int]:
             yield from map(int, (Path(directory) / "cgroup.procs").read_text().split())
 
 
-def kill_members(path: Path, *, spare: frozenset[int] = frozenset()) -> bool:
-    """SIGKILL everything in the group at *path* but *spare*; True if there was something.
+def kill_members(path: Path) -> bool:
+    """SIGKILL everything in the group at *path* and below; True if there was something.
 
-    A frozen v1 group would not deliver the signal, so it is thawed first.
+    A frozen v1 group would not deliver the signal, so it is thawed first. On v2 the kernel kills
+    all at once, so that nothing forks away from it (Linux 5.14).
     """
     with suppress(OSError):
         (path / "freezer.state").write_text("THAWED")
-    victims = [pid for pid in members(path) if pid not in spare]
+    victims = list(members(path))
+    if (path / "cgroup.kill").exists():
+        (path / "cgroup.kill").write_text("1")
+        return bool(victims)
     for pid in victims:
         with suppress(ProcessLookupError):
             os.kill(pid, signal.SIGKILL)
@@ -197,7 +209,8 @@ def _delegation(hierarchy: Hierarchy, path: str) -> Iterator[Step]:
     """On v2 a group's children have only the controllers it hands down."""
     if hierarchy.version == 1:
         return
-    wanted = " ".join(f"+{c}" for c in LIMITED if c in hierarchy.controllers)
+    handed = (c for c in (*LIMITED, _COUNTED) if c in hierarchy.controllers)
+    wanted = " ".join(f"+{c}" for c in handed)
     yield Step("write", (f"{path}/cgroup.subtree_control", wanted), "hand controllers down")
 
 
@@ -207,7 +220,7 @@ def _settings(hierarchy: Hierarchy, limits: Limits) -> Iterator[tuple[str, str, 
     if limits.memory_bytes is not None and "memory" in hierarchy.controllers:
         amount = str(limits.memory_bytes)
         yield ("memory.limit_in_bytes" if one else "memory.max"), amount, "its memory limit"
-        swap = ("memory.memsw.limit_in_bytes", amount) if one else ("memory.swap.max", "0")
+        swap = (_SWAP[0], amount) if one else (_SWAP[1], "0")
         yield *swap, "no swap beyond it"
     if limits.cpus is not None and "cpu" in hierarchy.controllers:
         quota_us = max(1000, round(limits.cpus * _PERIOD_US))

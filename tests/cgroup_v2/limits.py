@@ -3,6 +3,7 @@
 import os
 import shutil
 import signal
+import subprocess
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -10,7 +11,8 @@ from pathlib import Path
 
 import pytest
 
-from runtime.container.cgroups import kill_members
+from runtime import syscalls
+from runtime.container.cgroups import kill_members, members, remove_tree
 from runtime.container.container import Container, Options, container
 from runtime.container.devices import Device
 from runtime.container.facts import host_facts
@@ -18,6 +20,7 @@ from runtime.container.launch.process import Executor
 from runtime.container.protection import Protection
 from runtime.container.spec import Limits
 from runtime.container.state import instances_dir, sweep
+from runtime.errors import RuntimeFault
 from runtime.image import Image, cache_dir, state_dir
 
 TOP = Path("/sys/fs/cgroup")
@@ -141,10 +144,26 @@ def test_one_write_kills_all_of_it(busybox: Image, executor: Executor) -> None:
         shell(running, "for i in 1 2 3 4 5; do sleep 600 & done")
         assert kill_members(group)
         assert running.process.poll(LIMIT_S) == 128 + signal.SIGKILL
-        deadline = time.monotonic() + LIMIT_S
-        while events(group, "cgroup.events")["populated"] and time.monotonic() < deadline:
+        assert not kill_members(group)
+
+
+def test_what_forks_without_end_is_killed_as_a_whole() -> None:
+    """A group of plain processes, none of which is an init that takes the others along."""
+    group = TOP / "isoscope-bomb"
+    group.mkdir()
+    script = f"echo 0 > {group}/cgroup.procs; f() {{ sleep 0.01; f & f & wait; }}; f"
+    (TOP / "cgroup.subtree_control").write_text("+pids")
+    (group / "pids.max").write_text("60")
+    with subprocess.Popen(["sh", "-c", script], stderr=subprocess.DEVNULL) as bomb:
+        while len(list(members(group))) < 20 and bomb.poll() is None:
             time.sleep(0.01)
-        assert not events(group, "cgroup.events")["populated"]
+        assert kill_members(group)
+        assert bomb.wait(LIMIT_S) == -signal.SIGKILL
+    deadline = time.monotonic() + LIMIT_S
+    while events(group, "cgroup.events")["populated"] and time.monotonic() < deadline:
+        time.sleep(0.01)
+    assert not list(members(group))
+    remove_tree(group)
 
 
 def test_a_frozen_container_is_killed_all_the_same(busybox: Image) -> None:
@@ -152,6 +171,33 @@ def test_a_frozen_container_is_killed_all_the_same(busybox: Image) -> None:
         (group,) = running.groups
         (group / "cgroup.freeze").write_text("1")
     assert running.process.poll() == 128 + signal.SIGKILL
+
+
+def test_a_group_that_holds_processes_is_said(busybox: Image) -> None:
+    """As in a container of others, whose root group is where its processes are."""
+    place = TOP / "isoscope-crowded"
+    place.mkdir()
+    child = os.fork()
+    if child == 0:
+        try:
+            _start_crowded(busybox, place)
+        except RuntimeFault as error:
+            os._exit(0 if "another group" in str(error) else 2)
+        finally:
+            os._exit(1)
+    _, status = os.waitpid(child, 0)
+    place.rmdir()
+    assert os.waitstatus_to_exitcode(status) == 0
+
+
+def _start_crowded(image: Image, place: Path) -> None:
+    (place / "cgroup.procs").write_text("0")
+    syscalls.unshare(syscalls.CLONE_NEWCGROUP | syscalls.CLONE_NEWNS)
+    syscalls.mount("", "/", "", syscalls.MS_REC | syscalls.MS_PRIVATE, "")
+    syscalls.umount2(str(TOP), syscalls.MNT_DETACH)
+    syscalls.mount("none", str(TOP), "cgroup2", 0, "")
+    with idle(image, limits=Limits(pids=10)):
+        pass
 
 
 def test_controllers_are_handed_down_to_groups_within(busybox: Image) -> None:

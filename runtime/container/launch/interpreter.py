@@ -138,12 +138,13 @@ _REMEDIES: Mapping[int, str] = {
     1: "isoscope must run as root for containers, and not inside another container's limits",
     7: "the command and its environment are longer than the kernel takes: shorten them",
     12: "the machine is out of memory",
+    16: "on cgroup v2 a group that holds processes hands nothing down: start it in another group",
     20: "a file stands where a directory must be, or the other way round: look at the image",
     28: "the file system is full: free space, then try again",
     38: "the kernel is too old for this call",
     40: "the image has a symbolic link where a directory must be",
 }
-"""By errno: EPERM, E2BIG, ENOMEM, ENOTDIR, ENOSPC, ENOSYS, ELOOP."""
+"""By errno: EPERM, E2BIG, ENOMEM, EBUSY, ENOTDIR, ENOSPC, ENOSYS, ELOOP."""
 
 
 def _do(step: Step, slots: dict[str, int]) -> None:
@@ -204,6 +205,7 @@ _CALLS: Mapping[str, Callable[..., Any]] = {
     "execveat": syscalls.execveat,
     "fcntl": fcntl.fcntl,
     "ioctl": fcntl.ioctl,
+    "keyctl": syscalls.keyctl,
     "memfd_create": os.memfd_create,
     "mkdir": os.mkdir,
     "mknod": os.mknod,
