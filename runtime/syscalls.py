@@ -26,6 +26,7 @@ _NR_CAPGET = 125 if _X86_64 else 90
 _NR_CAPSET = 126 if _X86_64 else 91
 _NR_SECCOMP = 317 if _X86_64 else 277
 _NR_EXECVEAT = 322 if _X86_64 else 281
+_NR_KEYCTL = 250 if _X86_64 else 219
 _NR_BPF = 321 if _X86_64 else 280
 _NR_OPEN_TREE = 428
 _NR_MOVE_MOUNT = 429
@@ -65,6 +66,7 @@ PR_SET_NO_NEW_PRIVS = 38
 PR_CAP_AMBIENT = 47
 PR_CAP_AMBIENT_CLEAR_ALL = 4
 
+KEYCTL_JOIN_SESSION_KEYRING = 1
 SECCOMP_SET_MODE_FILTER = 1
 CLOSE_RANGE_CLOEXEC = 4
 RESOLVE_NO_MAGICLINKS = 0x02
@@ -169,6 +171,12 @@ def seccomp(program: bytes) -> None:
     fprog = struct.pack("=HxxxxxxQ", len(program) // 8, ctypes.addressof(filters))
     code = _libc.syscall(_NR_SECCOMP, SECCOMP_SET_MODE_FILTER, 0, fprog)
     _check(code, "seccomp", f"{len(program) // 8} instructions")
+
+
+def keyctl(operation: int, argument: int) -> None:
+    """Operate on keyrings: KEYCTL_JOIN_SESSION_KEYRING with 0 leaves ours for a new one."""
+    words = (ctypes.c_ulong(each) for each in (operation, argument))
+    _check(_libc.syscall(_NR_KEYCTL, *words), "keyctl", str(operation))
 
 
 def bpf_prog_load(program: bytes) -> int:

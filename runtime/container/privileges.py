@@ -5,6 +5,7 @@ gid before uid, bounding set while CAP_SETPCAP is still held, no_new_privs befor
 """
 
 from collections.abc import Iterator
+from errno import ENOSYS, EPERM
 
 from runtime import syscalls
 from runtime.container.capabilities import CAPABILITIES
@@ -17,6 +18,8 @@ from runtime.image import Identity
 
 DEFAULT = Protection()
 _SIGKILL = 9
+_NO_KEYRINGS = frozenset({ENOSYS, EPERM})
+"""A kernel without keyrings; and a filter around us that keeps us from them, as docker's."""
 
 
 def kept_mask(facts: HostFacts, protection: Protection = DEFAULT) -> int:
@@ -45,6 +48,8 @@ def plan_privileges(
             "prctl", (syscalls.PR_SET_NO_NEW_PRIVS, 1), "no set-uid program may raise them again"
         )
     yield plan_parting()
+    join = (syscalls.KEYCTL_JOIN_SESSION_KEYRING, 0)
+    yield Step("keyctl", join, "a keyring of its own, not the caller's", allow=_NO_KEYRINGS)
     if seccomp is not None:
         yield Step("seccomp", (seccomp,), "refuse the system calls that containers do not need")
 

@@ -143,6 +143,9 @@ static long uring(const char *none) { (void)none; return syscall(SYS_io_uring_se
 static long fanotify(const char *none) { (void)none; return syscall(SYS_fanotify_init, 0, 0); }
 static long key(const char *none) { (void)none; return syscall(SYS_keyctl, KEYCTL_GET_KEYRING_ID, KEY_SPEC_USER_KEYRING, 1); }
 static long add_key_(const char *none) { (void)none; return syscall(SYS_add_key, "user", "isoscope", "x", 1, KEY_SPEC_PROCESS_KEYRING); }
+static long put_key(const char *name) { return syscall(SYS_add_key, "user", name, "x", 1, KEY_SPEC_SESSION_KEYRING); }
+static long find_key(const char *name) { return syscall(SYS_keyctl, KEYCTL_SEARCH, KEY_SPEC_SESSION_KEYRING, "user", name, 0); }
+static long drop_key(const char *name) { return syscall(SYS_keyctl, KEYCTL_UNLINK, find_key(name), KEY_SPEC_SESSION_KEYRING); }
 static long kexec(const char *none) { (void)none; return syscall(SYS_kexec_load, 0, 1 << 20, BAD, ~0ul); }
 static long reboot_(const char *none) { (void)none; return syscall(SYS_reboot, 0, 0, 0, 0); }
 static long load(const char *none) { (void)none; return syscall(SYS_init_module, BAD, 0, ""); }
@@ -315,7 +318,7 @@ static const struct { const char *name; attempt *make; } attempts[] = {
     {"hostname", name_host}, {"dmesg", kernel_log}, {"personality", fixed_addresses},
     {"clock", set_clock}, {"adjust", adjust_clock}, {"hurry", hurry}, {"socket", talk}, {"tiocsti", inject},
     {"signal", signal_}, {"ptrace", trace}, {"read-memory", read_memory},
-    {"abstract", call_abstract}, {"climb", climb}, {"set-uid", gain}, {"watch", watch},
+    {"abstract", call_abstract}, {"climb", climb}, {"set-uid", gain}, {"put-key", put_key}, {"find-key", find_key}, {"drop-key", drop_key}, {"watch", watch},
 };
 
 static void tell(const char *word, attempt *make, const char *argument)

@@ -1,6 +1,7 @@
 """What a container can do to us while we start it, enter it, and take it down."""
 
 import os
+import subprocess
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -8,11 +9,12 @@ from pathlib import Path
 import pytest
 from attempts import Run
 
+from runtime import syscalls
 from runtime.container.attachments import Wishes
 from runtime.container.container import Container, Options, container
 from runtime.container.protection import Protection
 from runtime.container.spec import Limits
-from runtime.errors import StepError
+from runtime.errors import StepError, SyscallError
 from runtime.image import Image
 from runtime.volume.mount import MountRequest
 
@@ -81,6 +83,26 @@ def test_a_working_directory_that_became_a_link_leads_nowhere_else(
             work.symlink_to(f"/proc/self/fd/{number}")
             with pytest.raises(StepError, match="chdir"):
                 running.run(["/bin/ls"], timeout_s=LIMIT_S)
+
+
+def test_the_keys_of_the_caller_are_not_found_even_without_a_filter(
+    run: Run, tool: MountRequest
+) -> None:
+    def here(word: str) -> str:
+        tried = [f"{tool.source}/attempt", f"{word}=isoscope-{os.getpid()}"]
+        return subprocess.run(tried, capture_output=True, text=True, check=True).stdout.split()[-1]
+
+    try:
+        syscalls.keyctl(syscalls.KEYCTL_JOIN_SESSION_KEYRING, 0)  # what is put there goes with us
+    except SyscallError as error:
+        pytest.skip(f"no key can be kept here: {error}")
+    assert here("put-key") == "done"
+    try:
+        assert here("find-key") == "done"
+        done = run(["/t/attempt", f"find-key=isoscope-{os.getpid()}"], seccomp=False)
+        assert done.stdout.split()[-1] == b"ENOKEY"
+    finally:
+        assert here("drop-key") == "done"
 
 
 def test_a_read_only_root_is_read_only_for_joiners_too(busybox: Image, tool: MountRequest) -> None:

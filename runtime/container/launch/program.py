@@ -326,6 +326,7 @@ _CALLS: Mapping[str, Callable[..., _Call]] = {
     "execveat": _execveat,
     "fcntl": _same("fcntl"),
     "ioctl": _same("ioctl"),
+    "keyctl": _same("keyctl"),
     "memfd_create": _same("memfd_create", (0,)),
     "mkdir": lambda path, mode: ("mkdirat", (_CWD, _text(path), mode)),
     "mknod": lambda path, mode, device: ("mknodat", (_CWD, _text(path), mode, device)),
