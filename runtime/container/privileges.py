@@ -16,13 +16,13 @@ from runtime.container.steps import Step
 from runtime.errors import Unsupported
 from runtime.image import Identity
 
-DEFAULT = Protection()
+_DEFAULT = Protection()
 _SIGKILL = 9
 _NO_KEYRINGS = frozenset({ENOSYS, EPERM})
 """A kernel without keyrings; and a filter around us that keeps us from them, as docker's."""
 
 
-def kept_mask(facts: HostFacts, protection: Protection = DEFAULT) -> int:
+def kept_mask(facts: HostFacts, protection: Protection = _DEFAULT) -> int:
     """The capabilities a container keeps, as bits: ours to give, so never more than we have."""
     wanted = sum(1 << CAPABILITIES.index(name) for name in protection.capabilities)
     return wanted & facts.bounding_set

@@ -42,7 +42,7 @@ def protected(options: Options, arguments: argparse.Namespace) -> Options:
         kept = chosen((), arguments.cap_drop, start=CAPABILITIES)
     else:
         kept = chosen(arguments.cap_add, arguments.cap_drop)
-    seccomp = arguments.security_opt[-1] if arguments.security_opt else _BUILTIN
+    seccomp = next(filter(None, reversed(arguments.security_opt)), _BUILTIN)
     has_file = seccomp not in {_UNCONFINED, _BUILTIN}
     protection = Protection(
         capabilities=kept,
@@ -64,10 +64,10 @@ def _devices(arguments: argparse.Namespace) -> Iterator[Device]:
 
 
 def _parse_security(text: str) -> str:
-    """The value of ``seccomp=``. Raises SpecError."""
+    """The value of ``seccomp=``; nothing where that is not meant. Raises SpecError."""
     name, equals, value = text.partition("=")
     if name == "no-new-privileges" and value in {"", "true"}:
-        return _BUILTIN  # it is always so
+        return ""  # it is always so
     if name != "seccomp" or not equals or not value:
         raise SpecError(
             f"{text[:80]!r} is no protection that can be chosen",
