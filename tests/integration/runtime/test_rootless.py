@@ -346,3 +346,18 @@ def _until(condition: Callable[[], bool]) -> None:
     while not condition():
         assert time.monotonic() < deadline
         time.sleep(0.05)
+
+
+def test_protection_is_chosen_by_roots_words(user: User) -> None:
+    script = "echo x > /file || echo locked; mount -t tmpfs x /tmp && ulimit -n && ls /proc/keys"
+    words = ("--read-only", "--ulimit", "nofile=64", "--cap-add", "SYS_ADMIN", "busybox")
+    assert user.said("run", *words, "sh", "-c", script).split() == ["locked", "64", "/proc/keys"]
+    everything = user.said(
+        "run", "--privileged", "busybox", "grep", "Seccomp:", "/proc/self/status"
+    )
+    assert everything.split() == ["Seccomp:", "0"]
+    made = user.run("run", "--cap-add", "MKNOD", "busybox", "mknod", "/dev/x", "c", "1", "5")
+    assert (made.returncode, "not permitted" in made.stderr) == (1, True)
+    given = user.run("run", "--device", "/dev/zero:/dev/x", "busybox", "true")
+    assert (given.returncode, given.stdout) == (125, "")
+    assert "has no devices to give" in given.stderr
