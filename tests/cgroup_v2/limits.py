@@ -4,6 +4,7 @@ import os
 import shutil
 import signal
 import subprocess
+import sys
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -24,6 +25,8 @@ from runtime.errors import RuntimeFault
 from runtime.image import Image, cache_dir, state_dir
 
 TOP = Path("/sys/fs/cgroup")
+ROOT = Path(__file__).parent.parent.parent
+USER = 1000
 LIMIT_S = 120.0
 MIB = 1 << 20
 
@@ -258,3 +261,49 @@ def test_without_a_list_the_same_file_is_made(busybox: Image) -> None:
     with idle(busybox, protection=every) as running:
         assert shell(running, "mknod /tmp/disk b 254 0; head -c 1 /tmp/disk | wc -c") == (0, "1\n")
         assert shell(running, "mkdir /sys/fs/cgroup/more; rmdir /sys/fs/cgroup/more")[0] == 0
+
+
+@pytest.fixture
+def delegated() -> Iterator[Path]:
+    """A group of the user's own, as systemd gives one: nothing in it but a group for processes."""
+    group = TOP / "delegated"
+    (TOP / "cgroup.subtree_control").write_text("+cpu +memory +pids +io")
+    (group / "session").mkdir(parents=True)
+    for path in (group, group / "session"):
+        for name in ("", "cgroup.procs", "cgroup.threads", "cgroup.subtree_control"):
+            os.chown(path / name, USER, USER)
+    yield group
+    remove_tree(group)
+
+
+def test_an_ordinary_user_limits_what_was_given_to_him(delegated: Path, tmp_path: Path) -> None:
+    for above in (tmp_path, *tmp_path.parents):
+        if above.stat().st_mode & 0o001 == 0:
+            above.chmod(0o755)
+    home = tmp_path / "home"
+    programs = home / "programs"
+    programs.mkdir(parents=True)
+    for program in cache_dir("programs").glob("executor-*"):
+        shutil.copy(program, programs)
+    subprocess.run(["chown", "-R", str(USER), str(home)], check=True)
+
+    def isoscope(*words: str) -> subprocess.CompletedProcess[str]:
+        joining = f'echo $$ > {delegated}/session/cgroup.procs; exec "$@"'
+        user = ["setpriv", f"--reuid={USER}", f"--regid={USER}", "--clear-groups"]
+        command = [*user, sys.executable, str(ROOT / "isoscope.py"), *words]
+        return subprocess.run(
+            ["sh", "-c", joining, "sh", *command], env=os.environ | {"ISOSCOPE_HOME": str(home)},
+            capture_output=True, text=True, check=False, timeout=LIMIT_S,
+        )  # fmt: skip
+
+    made = isoscope("image", "bootstrap", "busybox")
+    assert made.returncode == 0, made.stderr
+    script = "cd /sys/fs/cgroup; cat memory.max cpu.max pids.max; cat /proc/self/cgroup"
+    limits = ("-m", "64m", "--cpus", "0.5", "--pids-limit", "20")
+    done = isoscope("run", *limits, "busybox", "sh", "-c", script)
+    assert done.stdout.split("\n") == [str(64 * MIB), "50000 100000", "20", "0::/", ""], (
+        done.stderr
+    )
+    bomb = "head -c 100m /dev/zero | tail -c 90m | wc -c"
+    assert "94371840" not in isoscope("run", "-m", "24m", "busybox", "sh", "-c", bomb).stdout
+    assert not list(delegated.glob("isoscope-*"))

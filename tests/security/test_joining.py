@@ -2,8 +2,9 @@
 
 import os
 import subprocess
+import sys
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 
 import pytest
@@ -19,6 +20,13 @@ from runtime.image import Image
 from runtime.volume.mount import MountRequest
 
 LIMIT_S = 60.0
+_FLIP = """
+import ctypes, sys
+exchange = ctypes.CDLL(None).renameat2
+one, other = map(str.encode, sys.argv[1:])
+while True:
+    exchange(-100, one, -100, other, 2)
+"""
 OURS = ("memfd:isoscope", "memfd:plan", "python")
 pytestmark = pytest.mark.skipif(os.geteuid() != 0, reason="containers need root; run as root")
 
@@ -138,6 +146,31 @@ def test_links_of_the_image_move_no_mount_out(run: Run, tmp_path: Path) -> None:
     assert masked.stdout == b"Linux"
     assert Path("/proc/self/mountinfo").read_text() == before
     assert not Path("/tmp/found").exists()
+
+
+def test_a_link_that_comes_and_goes_moves_no_mount_out(run: Run, tmp_path: Path) -> None:
+    """CVE-2021-30465: the place changes between a directory and a link while it is mounted on."""
+    trap, canary = tmp_path / "trap", tmp_path / "canary"
+    (trap / "place").mkdir(parents=True)
+    (trap / "other").symlink_to("/../../../../etc")
+    canary.mkdir()
+    (canary / "found").touch()
+    before = Path("/proc/self/mountinfo").read_text()
+    mounts = (
+        MountRequest(kind="bind", target="/trap", source=str(trap)),
+        MountRequest(kind="bind", target="/trap/place", source=str(canary)),
+    )
+    names = (str(trap / "place"), str(trap / "other"))
+    with subprocess.Popen([sys.executable, "-c", _FLIP, *names]) as racer:
+        try:
+            for _ in range(12):
+                with suppress(StepError):  # caught in the midst of a change
+                    done = run(["sh", "-c", "ls /etc; cat /proc/keys"], mounts=mounts)
+                    assert done.exit_status == 0
+        finally:
+            racer.kill()
+    assert Path("/proc/self/mountinfo").read_text() == before
+    assert not Path("/etc/found").exists()
 
 
 def test_a_memory_bomb_ends_alone(run: Run) -> None:
