@@ -89,7 +89,10 @@ def host_devices() -> tuple[Device, ...]:
             names[:] = [name for name in names if name not in RESERVED]
         for name in files:
             path = posixpath.join(directory, name)
-            status = os.lstat(path)
+            try:
+                status = os.lstat(path)
+            except FileNotFoundError:  # unplugged meanwhile
+                continue
             is_device = stat.S_ISCHR(status.st_mode) or stat.S_ISBLK(status.st_mode)
             if is_device and path.removeprefix("/dev/") not in RESERVED:
                 found.append(_device(path, status, "rwm", path))

@@ -2,6 +2,7 @@
 
 import argparse
 import os
+import re
 import stat
 from collections.abc import Iterator
 from dataclasses import replace
@@ -96,6 +97,6 @@ def _profile(path: str, kept: frozenset[str]) -> bytes:
     if len(raw) > MOST_BYTES:
         raise SpecError(f"the profile {path!r} is larger than {MOST_BYTES} bytes")
     here = os.uname()
-    major, minor = (int(part) for part in here.release.split("-")[0].split(".")[:2])
-    machine = Machine(name=here.machine, kernel=(major, minor), capabilities=kept)
+    version = [int(number) for number in re.findall(r"[0-9]+", here.release)[:2]]
+    machine = Machine(name=here.machine, kernel=(version[0], version[1]), capabilities=kept)
     return read_profile(raw, path, machine)

@@ -66,8 +66,8 @@ class ContainerSpec:
     *lower* are the directories that overlayfs lays over each other, topmost first. *directory*
     must exist with ``upper``, ``work`` and ``root`` in it, all on one file system that overlayfs
     takes as upper. *within* is a path of groups, made before, that the container's own are made
-    in. *network* is OWN_NETWORK, HOST_NETWORK, or a path that opens a network namespace made
-    before.
+    in. *protection* is how far it is locked in, *seccomp* whether calls are filtered. *network* is
+    OWN_NETWORK, HOST_NETWORK, or a path that opens a network namespace made before.
     """
 
     id: str

@@ -1,6 +1,6 @@
 import pytest
 
-from runtime.container.cgroups import Hierarchy, parse_hierarchies, place, plan_groups
+from runtime.container.cgroups import USED, Hierarchy, parse_hierarchies, place, plan_groups
 from runtime.container.spec import Limits
 
 V1_OWN = "4:memory:/parent/me\n3:cpu,cpuacct:/\n2:pids:/\n1:name=systemd:/x\n0::/\n"
@@ -23,6 +23,14 @@ def test_hybrid_uses_the_v1_controllers_once() -> None:
         (1, ("cpu", "cpuacct"), "/sys/fs/cgroup/cpu,cpuacct", "/"),
         (1, ("pids",), "/sys/fs/cgroup/pids", "/"),
     ]
+
+
+def test_the_list_of_devices_is_found_apart() -> None:
+    mounts = f"{V1_MOUNTS}36 24 0:31 / /sys/fs/cgroup/devices rw - cgroup cgroup rw,devices\n"
+    own = f"5:devices:/parent\n{V1_OWN}"
+    for used, expected in ((("devices",), [("devices",)]), (USED, [("memory",)])):
+        found = parse_hierarchies(own=own, mountinfo=mounts, enabled=lambda _: (), used=used)
+        assert [h.controllers for h in found][:1] == expected
 
 
 def test_v2_counts_when_it_controls_something() -> None:

@@ -1,11 +1,12 @@
 import struct
+from pathlib import Path
 
 import pytest
 
 from runtime.container.launch import interpreter, program
 from runtime.container.launch.program import assemble, read_report
 from runtime.container.steps import Plan, Slot, Step
-from runtime.errors import SpecError
+from runtime.errors import SpecError, StepError
 
 
 def made(*steps: Step, join: tuple[Step, ...] = ()) -> program.Program:
@@ -42,6 +43,26 @@ def test_more_errnos_than_a_record_holds_are_refused() -> None:
 def test_a_descriptor_that_nothing_opened_is_refused() -> None:
     with pytest.raises(KeyError):
         made(Step("close", (Slot("nothing"),), "a"))
+
+
+def test_what_was_opened_before_a_failure_is_closed() -> None:
+    opened: list[int] = []
+    steps = (
+        Step("openat2", (-100, "/", 0, 0), "a", opens="one"),
+        Step("openat2", (-100, "/", 0, 0), "b", opens="two"),
+        Step("close", (Slot("one"),), "c"),
+        Step("chdir", ("/no-such-directory",), "d"),
+    )
+    before = _descriptors()
+    with pytest.raises(StepError, match="step 3"):
+        interpreter.run_steps(steps, returned=lambda _: opened.append(_descriptors()))
+    assert [count - before for count in opened] == [1, 2, 1]
+    assert _descriptors() == before
+
+
+def _descriptors() -> int:
+    """How many are open, the one by which they are counted included."""
+    return sum(1 for _ in Path("/proc/self/fd").iterdir())
 
 
 def test_a_machine_without_a_table_is_refused() -> None:
