@@ -12,6 +12,8 @@ from pathlib import Path
 
 import pytest
 
+from benchmarks.backend import InstanceSpec
+from benchmarks.launcher import worker
 from runtime import syscalls
 from runtime.container.cgroups import kill_members, members, remove_tree
 from runtime.container.container import Container, Options, container
@@ -307,3 +309,21 @@ def test_an_ordinary_user_limits_what_was_given_to_him(delegated: Path, tmp_path
     bomb = "head -c 100m /dev/zero | tail -c 90m | wc -c"
     assert "94371840" not in isoscope("run", "-m", "24m", "busybox", "sh", "-c", bomb).stdout
     assert not list(delegated.glob("isoscope-*"))
+
+
+def test_the_harness_measures_and_limits(busybox: Image) -> None:
+    """Its worker is in a group of its own, in which engines and instances are made."""
+    limited = InstanceSpec(
+        image=busybox.digest, argv=("cat", "/sys/fs/cgroup/memory.max"),
+        memory_bytes=64 * MIB, cpus=0.5, pids=20,
+    )  # fmt: skip
+    idle_one = InstanceSpec(image=busybox.digest, memory_bytes=64 * MIB)
+    with worker("container") as backend:
+        assert backend.probe() is None
+        backend.prepare(busybox.digest)
+        with backend.launch(limited) as instance:
+            assert instance.wait(timeout_s=LIMIT_S).stdout == f"{64 * MIB}\n".encode()
+        with backend.launch(idle_one) as instance:
+            assert instance.run(["true"], timeout_s=LIMIT_S).exit_status == 0
+            readings = instance.usage().readings
+            assert readings["cgroup"].value_bytes > 0
