@@ -156,9 +156,9 @@ def _image(rest: list[str]) -> int:
         from runtime.build import cli as build_cli
 
         return build_cli.main(rest[1:])
-    from runtime import cli
+    from runtime import image_verbs
 
-    return cli.main(["image", *rest])
+    return image_verbs.image(rest)
 
 
 def _lab(rest: list[str]) -> int:
@@ -174,9 +174,9 @@ def _network(rest: list[str]) -> int:
 
 
 def _registry(rest: list[str]) -> int:
-    from runtime import cli
+    from runtime import image_verbs
 
-    return cli.main(["registry", *rest])
+    return image_verbs.registry(rest)
 
 
 def _volume(rest: list[str]) -> int:

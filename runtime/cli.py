@@ -12,7 +12,7 @@ from collections.abc import Sequence
 from dataclasses import replace
 from functools import partial
 
-from runtime import commandline
+from runtime import commandline, image_verbs
 from runtime.commandline import Parser
 from runtime.container import protecting
 from runtime.container.attachments import DEFAULT_NETWORK, NO_NETWORK, Wishes
@@ -20,15 +20,12 @@ from runtime.container.container import Container, Options, container, explain
 from runtime.container.interrupts import end_on_termination
 from runtime.container.launch.process import CommandNotRunnable
 from runtime.container.spec import Limits
-from runtime.container.state import instances_of, sweep
+from runtime.container.state import sweep
 from runtime.container.steps import render
 from runtime.container.trial import obstacle
 from runtime.errors import RuntimeFault, SpecError
 from runtime.image import Image, Store, find_image
-from runtime.image import cli as image_cli
 from runtime.image.progress import bars
-from runtime.image.registry import cli as registry_cli
-from runtime.image.store_cli import BuildCache
 from runtime.network.addresses import check_name
 from runtime.network.ports import Port, Protocol, parse_ports
 from runtime.volume.mount import MountRequest, parse_mount, parse_tmpfs, parse_volume
@@ -195,36 +192,6 @@ def _wishes(arguments: argparse.Namespace, exposed: Sequence[tuple[int, Protocol
     )
 
 
-def _image(argv: Sequence[str]) -> int:
-    """The image verbs; an image that instances stand on is not removed under them."""
-    end_on_termination()
-    return image_cli.main(argv, in_use=instances_of, build_cache=_build_cache())
-
-
-def _build_cache() -> BuildCache:
-    def size_bytes() -> int:
-        from runtime.build.eviction import cache_bytes  # noqa: PLC0415 - few verbs need it
-
-        return cache_bytes(Store())
-
-    def limit_bytes() -> int:
-        from runtime.build.eviction import cache_limit_bytes  # noqa: PLC0415
-
-        return cache_limit_bytes()
-
-    def empty() -> int:
-        from runtime.build.cache import prune  # noqa: PLC0415
-
-        return prune(Store())
-
-    return BuildCache(size_bytes=size_bytes, limit_bytes=limit_bytes, empty=empty)
-
-
-def _registry(argv: Sequence[str]) -> int:
-    end_on_termination()
-    return registry_cli.main(argv, in_use=instances_of)
-
-
 def _network(argv: Sequence[str]) -> int:
     from runtime.network import cli as network_cli  # noqa: PLC0415 - only this verb's
 
@@ -240,8 +207,8 @@ def _volume(argv: Sequence[str]) -> int:
 
 _VERBS = {
     "run": _run,
-    "image": _image,
+    "image": image_verbs.image,
     "network": _network,
-    "registry": _registry,
+    "registry": image_verbs.registry,
     "volume": _volume,
 }
