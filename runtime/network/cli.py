@@ -1,13 +1,13 @@
 """``isoscope network``: make, list, inspect and remove networks."""
 
 import argparse
-import json
 from collections.abc import Sequence
 
-from runtime.commandline import Parser, table
+from runtime.commandline import Parser
 from runtime.network import networks
 from runtime.network.addresses import gateway, parse_subnet
 from runtime.network.networks import Found
+from runtime.noun_cli import Noun
 
 
 def main(argv: Sequence[str]) -> int:
@@ -23,12 +23,17 @@ def main(argv: Sequence[str]) -> int:
 
 def network_parser() -> Parser:
     """All the verbs of ``isoscope network``."""
-    parser = Parser(
-        prog="isoscope network",
-        description="Make, list, inspect and remove the networks that containers meet on.",
-    )
-    verbs = parser.add_subparsers(required=True, metavar="VERB")
-
+    parser, verbs = Noun(
+        word="network",
+        purpose="Make, list, inspect and remove the networks that containers meet on.",
+        headings=("NAME", "SUBNET", "MEMBERS", "OUTSIDE"),
+        found=networks.networks,
+        named=_named,
+        row=_row,
+        described=_described,
+        remove=networks.remove,
+        removal="remove networks that nobody is on",
+    ).parser()
     create = verbs.add_parser("create", help="make a network; it stands while it has members")
     create.add_argument("name", metavar="NAME")
     create.add_argument(
@@ -36,18 +41,6 @@ def network_parser() -> Parser:
     )
     create.add_argument("--internal", action="store_true", help="no way to the outside")
     create.set_defaults(verb=_create)
-
-    listing = verbs.add_parser("ls", help="list the networks")
-    listing.add_argument("--json", action="store_true", help="print JSON")
-    listing.set_defaults(verb=_list)
-
-    inspect = verbs.add_parser("inspect", help="print what is known of a network, as JSON")
-    inspect.add_argument("names", metavar="NAME", nargs="+")
-    inspect.set_defaults(verb=_inspect)
-
-    remove = verbs.add_parser("rm", help="remove networks that nobody is on")
-    remove.add_argument("names", metavar="NAME", nargs="+")
-    remove.set_defaults(verb=_remove)
     return parser
 
 
@@ -57,32 +50,19 @@ def _create(arguments: argparse.Namespace) -> None:
     print(made.name)
 
 
-def _list(arguments: argparse.Namespace) -> None:
-    found = networks.networks()
-    if arguments.json:
-        print(json.dumps([_described(each) for each in found], indent=2))
-        return
-    rows = [("NAME", "SUBNET", "MEMBERS", "OUTSIDE")]
-    for each in found:
-        standing = each.standing
-        subnet = standing.subnet if standing else each.network.subnet
-        members = len(standing.leases) if standing else 0
-        outside = "no" if each.network.is_internal else "yes"
-        rows.append((each.network.name, str(subnet or "-"), str(members), outside))
-    print(table(rows))
-
-
-def _inspect(arguments: argparse.Namespace) -> None:
+def _named(names: Sequence[str]) -> list[Found]:
+    """Those called *names*; the default network is made by being named."""
+    chosen = [networks.resolve(name).name for name in names]
     known = {each.network.name: each for each in networks.networks()}
-    chosen = [networks.resolve(name).name for name in arguments.names]
-    known |= {each.network.name: each for each in networks.networks()}
-    print(json.dumps([_described(known[name]) for name in chosen], indent=2))
+    return [known[name] for name in chosen]
 
 
-def _remove(arguments: argparse.Namespace) -> None:
-    for name in arguments.names:
-        networks.remove(name)
-        print(name)
+def _row(found: Found) -> tuple[str, ...]:
+    standing = found.standing
+    subnet = standing.subnet if standing else found.network.subnet
+    members = len(standing.leases) if standing else 0
+    outside = "no" if found.network.is_internal else "yes"
+    return (found.network.name, str(subnet or "-"), str(members), outside)
 
 
 def _described(found: Found) -> dict[str, object]:
