@@ -34,7 +34,8 @@ from isal import igzip
 from benchmarks.stats import ratio_of_medians
 from runtime.image import Store
 from runtime.image.manifest import CONFIG_TYPE, LAYER_GZIP_TYPE, MANIFEST_TYPE
-from runtime.image.registry.server import Service, serving
+from runtime.image.registry.server import serving
+from runtime.image.registry.service import Service
 
 ROUNDS = 12
 RESAMPLES = 2000

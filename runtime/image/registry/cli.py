@@ -96,7 +96,8 @@ def registry_parser() -> Parser:
 
 def _serve(arguments: argparse.Namespace, in_use: Callable[[str], tuple[str, ...]]) -> int:
     from runtime.image.registry.passwords import Passwords  # noqa: PLC0415
-    from runtime.image.registry.server import Service, serving  # noqa: PLC0415
+    from runtime.image.registry.server import serving  # noqa: PLC0415
+    from runtime.image.registry.service import Service  # noqa: PLC0415
     from runtime.image.registry.trust import server_context  # noqa: PLC0415
     from runtime.image.registry.url import is_loopback  # noqa: PLC0415
 

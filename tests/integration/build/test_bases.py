@@ -12,7 +12,8 @@ from runtime.image.bootstrap import bootstrap_busybox
 from runtime.image.reference import parse_reference
 from runtime.image.registry.access import Access
 from runtime.image.registry.push import push
-from runtime.image.registry.server import Service, serving
+from runtime.image.registry.server import serving
+from runtime.image.registry.service import Service
 
 Command = Callable[..., CompletedProcess[str]]
 

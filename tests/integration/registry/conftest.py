@@ -22,7 +22,8 @@ from runtime.image.manifest import CONFIG_TYPE, LAYER_GZIP_TYPE, MANIFEST_TYPE
 from runtime.image.registry.access import Access
 from runtime.image.registry.credentials import Credentials
 from runtime.image.registry.patience import Patience
-from runtime.image.registry.server import Bounds, Server, Service, serving
+from runtime.image.registry.server import Server, serving
+from runtime.image.registry.service import Bounds, Service
 
 MakeImage = Callable[..., Image]
 

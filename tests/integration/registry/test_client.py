@@ -20,7 +20,8 @@ from runtime.image.registry.choice import parse_platform
 from runtime.image.registry.copying import copy
 from runtime.image.registry.errors import RegistryError
 from runtime.image.registry.pull import pull
-from runtime.image.registry.server import Server, Service, serving
+from runtime.image.registry.server import Server, serving
+from runtime.image.registry.service import Service
 
 MakeImage = Callable[..., Image]
 Capture = pytest.CaptureFixture[str]

@@ -18,7 +18,8 @@ from runtime.image.registry.access import Access
 from runtime.image.registry.places import Settings
 from runtime.image.registry.pull import pull
 from runtime.image.registry.push import push
-from runtime.image.registry.server import Server, Service, serving
+from runtime.image.registry.server import Server, serving
+from runtime.image.registry.service import Service
 from runtime.image.registry.trust import server_context
 
 

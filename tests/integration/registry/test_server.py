@@ -18,7 +18,8 @@ import pytest
 
 from runtime.image import Image, Store, state_dir
 from runtime.image.registry.passwords import Passwords, sha512_crypt
-from runtime.image.registry.server import Bounds, Server, Service, serving
+from runtime.image.registry.server import Server, serving
+from runtime.image.registry.service import Bounds, Service
 from runtime.image.registry.trust import server_context
 
 MakeImage = Callable[..., Image]
