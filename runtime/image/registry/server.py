@@ -22,6 +22,8 @@ from runtime.image.store import Store
 if TYPE_CHECKING:
     pass
 
+_WAKE_S = 1.0
+
 
 class Server:
     """A registry that listens."""
@@ -44,7 +46,10 @@ class Server:
 
     def wait(self) -> None:
         """Return when another thread closes it; an interrupt ends the waiting too."""
-        self._closed.wait()
+        # Python looks for signals before it sleeps, not in between: one that comes just there
+        # would wait for the next, so the sleep has an end.
+        while not self._closed.wait(_WAKE_S):
+            pass
 
     def serve(self) -> None:
         """Answer until ``close``."""
