@@ -22,6 +22,7 @@ from runtime.container.privileges import plan_identity, plan_parting, plan_privi
 from runtime.container.seccomp import default_filter
 from runtime.container.spec import HOST_NETWORK, OWN_NETWORK, ContainerSpec, ProcessSpec
 from runtime.container.steps import WAITING, Plan, Slot, Step
+from runtime.container.terminal import plan_terminal
 from runtime.errors import Unsupported
 
 NAMESPACES = (
@@ -91,6 +92,7 @@ def plan_exec(process: ProcessSpec, spec: ContainerSpec, facts: HostFacts) -> Pl
         inside=(
             Step("setsid", (), "a session of its own"),
             Step("umask", (0o022,), "what programs expect"),
+            *_plan_terminal(process, is_console=False),
             *plan_cwd(process.cwd),
             *_plan_image(process, facts.machine),
             *plan_privileges(process, facts, spec.protection, seccomp=_filter(spec, facts)),
@@ -166,12 +168,19 @@ def _plan_inside(
     yield Step("sethostname", (spec.hostname,), "a name of its own")
     if spec.network == OWN_NETWORK:
         yield from _plan_loopback()
+    yield from _plan_terminal(spec.process, is_console=True)
     yield from plan_cwd(spec.process.cwd)
     if spec.protection.read_only:
         yield plan_locking(spec.protection)
     yield from _plan_image(spec.process, facts.machine)
     yield from plan_privileges(spec.process, facts, spec.protection, seccomp=_filter(spec, facts))
     yield from _plan_program(spec.process)
+
+
+def _plan_terminal(process: ProcessSpec, *, is_console: bool) -> Iterator[Step]:
+    if process.terminal is not None:
+        uid = process.identity.uid
+        yield from plan_terminal(process.terminal, uid=uid, is_console=is_console)
 
 
 def _plan_network(network: str) -> Iterator[Step]:

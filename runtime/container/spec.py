@@ -3,6 +3,7 @@
 from dataclasses import dataclass
 
 from runtime.container.protection import Protection
+from runtime.container.terminal import Terminal
 from runtime.errors import SpecError
 from runtime.image import Identity
 from runtime.volume.mount import Mount
@@ -41,12 +42,17 @@ class Limits:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class ProcessSpec:
-    """A program to run inside: *env* is exact (``NAME=value``), *argv* empty means: stay idle."""
+    """A program to run inside: *env* is exact (``NAME=value``), *argv* empty means: stay idle.
+
+    With a *terminal* its standard streams are that, and its master is sent over the socket that
+    ``launch.process.start`` is given as console.
+    """
 
     argv: tuple[str, ...]
     env: tuple[str, ...]
     cwd: str
     identity: Identity
+    terminal: Terminal | None = None
 
     def __post_init__(self) -> None:
         """Raise SpecError for strings that no kernel call can carry."""

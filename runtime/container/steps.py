@@ -19,7 +19,8 @@ class Slot:
     """A descriptor under a name: an earlier step of the same plan opened it, or it is given.
 
     Given are ``status``, on which is told how the exec went, ``init``, the process descriptor of
-    the container that is joined, and ``gate``, at which a plan waits.
+    the container that is joined, ``gate``, at which a plan waits, and ``console``, the socket that
+    takes a terminal's master.
     """
 
     name: str

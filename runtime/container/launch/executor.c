@@ -40,7 +40,7 @@ struct header {
 enum { JOIN, INSIDE, CLONE }; /* failed_part */
 /* Descriptors: given up to DIRECTORY; then our own process's, by which a child sees whether we
  * still live, and the owner's, because a fork of it may hold its socket open when it has gone. */
-enum { STATUS = 3, INIT, GATE, PROGRAM, OWNER, DIRECTORY, SELF, MAKER, FIRST_FREE };
+enum { STATUS = 3, INIT, GATE, CONSOLE, PROGRAM, OWNER, DIRECTORY, SELF, MAKER, FIRST_FREE };
 enum { DIES_WITH_US = 1, WRITES_ITS_END = 2 }; /* flags */
 enum { NOT_STARTED = 127, KILLED = 137 };
 

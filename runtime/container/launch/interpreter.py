@@ -187,6 +187,14 @@ def _socket(family: int, kind: int, protocol: int) -> int:
     return socket.socket(family, kind, protocol).detach()
 
 
+def _sendmsg(connection: int, words: bytes, passed: int) -> None:
+    line = socket.socket(fileno=connection)
+    try:
+        socket.send_fds(line, [words], [passed])
+    finally:
+        line.detach()
+
+
 def _signal(number: str, action: str) -> None:
     signal.signal(signal.Signals[number], signal.Handlers[action])
 
@@ -203,6 +211,7 @@ _CALLS: Mapping[str, Callable[..., Any]] = {
     "chroot": os.chroot,
     "dup3": _dup3,
     "execveat": syscalls.execveat,
+    "fchown": os.fchown,
     "fcntl": fcntl.fcntl,
     "ioctl": fcntl.ioctl,
     "keyctl": syscalls.keyctl,
@@ -219,6 +228,7 @@ _CALLS: Mapping[str, Callable[..., Any]] = {
     "read": os.read,
     "rmdir": os.rmdir,
     "seccomp": syscalls.seccomp,
+    "sendmsg": _sendmsg,
     "sethostname": syscalls.sethostname,
     "setgroups": os.setgroups,
     "setns": syscalls.setns,

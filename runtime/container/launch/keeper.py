@@ -24,9 +24,9 @@ from runtime.container.launch.compiled import RESET
 from runtime.container.launch.interpreter import SharedReport, run_steps
 from runtime.container.launch.program import (
     CLONE,
+    CONSOLE,
     DIRECTORY,
     FIRST_FREE,
-    GATE,
     GIVEN,
     INIT,
     INSIDE,
@@ -124,7 +124,7 @@ class _Keeper:
             return 0
         if pid == 0:
             self._child(self._enter if self._plan.join else self._become)
-        syscalls.close_range(0, GATE, 0)
+        syscalls.close_range(0, CONSOLE, 0)
         os.chdir("/")
         if self._plan.join:
             pidfd = os.pidfd_open(pid)

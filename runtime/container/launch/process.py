@@ -23,6 +23,7 @@ from runtime.container.launch.interpreter import step_error
 from runtime.container.launch.keeper import PythonExecution
 from runtime.container.launch.program import (
     CLONE,
+    CONSOLE,
     DIRECTORY,
     GATE,
     INIT,
@@ -138,7 +139,7 @@ class Process:
         self.pidfd = self._owner = -1
 
 
-def start(
+def start(  # noqa: PLR0913 - descriptors, each with its own meaning
     plan: Plan,
     *,
     stdin: int,
@@ -146,13 +147,15 @@ def start(
     stderr: int,
     init: int = -1,
     gate: int = -1,
+    console: int = -1,
     directory: int = -1,
     executor: Executor | None = None,
 ) -> Process:
     """Clone, run the plan's inside, exec. Returns once the program runs.
 
     *init* is the process descriptor of the container that the plan joins, *gate* what the plan
-    waits for (then this returns before the exec), *directory* where the end is written down.
+    waits for (then this returns before the exec), *console* a connected stream socket on which it
+    sends the master of its terminal, *directory* where the end is written down.
     *executor* is chosen by what this machine has unless it is given; the one in Python needs a
     caller with a single thread.
 
@@ -160,7 +163,8 @@ def start(
     RuntimeFault if the process did not get so far.
     """
     chosen = executor or (Executor.PYTHON if compiled.obstacle() else Executor.COMPILED)
-    given = {0: stdin, 1: stdout, 2: stderr, INIT: init, GATE: gate, DIRECTORY: directory}
+    given = {0: stdin, 1: stdout, 2: stderr, INIT: init, GATE: gate}
+    given |= {CONSOLE: console, DIRECTORY: directory}
     with ExitStack() as undo:
         run = undo.enter_context(EXECUTIONS[chosen](plan, writes_end=directory >= 0))
         status, status_theirs = os.pipe2(os.O_CLOEXEC)

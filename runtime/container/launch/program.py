@@ -16,12 +16,15 @@ from runtime.container.steps import Plan, Slot, Step
 from runtime.container.syscall_table import numbers
 from runtime.errors import SpecError
 
-STATUS, INIT, GATE, PROGRAM, OWNER, DIRECTORY, FIRST_FREE = range(3, 10)
+STATUS, INIT, GATE, CONSOLE, PROGRAM, OWNER, DIRECTORY, FIRST_FREE = range(3, 11)
 """Descriptors of an executor beside the workload's own 0, 1 and 2: the pipe on which is told how
 the exec went (see ``programs.stub``), the process descriptor of the container that is joined, what
-a start is waited for on, this program, the socket to the owner, where the end is written down."""
+starts it, the socket for a terminal's master, this program, the socket to the owner,
+where the end is written down."""
 
-GIVEN: Mapping[str, int] = {"status": STATUS, "init": INIT, "gate": GATE}
+GIVEN: Mapping[str, int] = {
+    "status": STATUS, "init": INIT, "gate": GATE, "console": CONSOLE,
+}  # fmt: skip
 """The slots that are open before the first step of a plan."""
 
 JOIN, INSIDE, CLONE = 0, 1, 2
@@ -43,6 +46,7 @@ _WORD = (1 << 64) - 1
 _CWD = -100  # AT_FDCWD, openat(2)
 _AT_REMOVEDIR = 0x200
 _AT_SYMLINK_NOFOLLOW = 0x100
+_ONE_RIGHT_BYTES, _SOL_SOCKET, _SCM_RIGHTS = 20, 1, 1  # unix(7), cmsg(3)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -85,7 +89,15 @@ class _Room:
     size_bytes: int
 
 
-_Pointed = bytes | _Vector | _Filter | _Room
+@dataclass(frozen=True, slots=True)
+class _Message:
+    """``struct msghdr``: pointers to the words and to what goes with them (sendmsg(2))."""
+
+    words: bytes
+    control: bytes
+
+
+_Pointed = bytes | _Vector | _Filter | _Room | _Message
 _Lowered = int | Slot | _Pointed | None
 _Call = tuple[str, Sequence[_Lowered]]
 
@@ -227,8 +239,15 @@ class _Making:
         if isinstance(argument, _Filter):
             at = self._pointer(argument.instructions)
             return self._words((len(argument.instructions) // 8, at), pointers=(1,))
+        if isinstance(argument, _Message):
+            return self._message(argument)
         pointers = [self._pointer(string) for string in argument.strings]
         return self._words((*pointers, 0), pointers=range(len(pointers)))
+
+    def _message(self, message: _Message) -> int:
+        words, control = self._pointer(message.words), self._pointer(message.control)
+        part = self._words((words, len(message.words)), pointers=(0,))
+        return self._words((0, 0, part, 1, control, len(message.control), 0), pointers=(2, 4))
 
     def _words(self, words: Sequence[int], *, pointers: Sequence[int]) -> int:
         at = self._append(struct.pack(f"={len(words)}Q", *words))
@@ -306,6 +325,11 @@ def _write(file: Slot, data: bytes | str) -> _Call:
     return "write", (file, raw, len(raw))
 
 
+def _sendmsg(file: Slot, words: bytes, passed: int) -> _Call:
+    control = struct.pack("=Qiii4x", _ONE_RIGHT_BYTES, _SOL_SOCKET, _SCM_RIGHTS, passed)
+    return "sendmsg", (file, _Message(words, control), 0)
+
+
 def _signal(number: str, action: str) -> _Call:
     import signal  # noqa: PLC0415 - one plan in many asks for it
 
@@ -324,6 +348,7 @@ _CALLS: Mapping[str, Callable[..., _Call]] = {
     "close": _same("close"),
     "dup3": _same("dup3"),
     "execveat": _execveat,
+    "fchown": _same("fchown"),
     "fcntl": _same("fcntl"),
     "ioctl": _same("ioctl"),
     "keyctl": _same("keyctl"),
@@ -339,6 +364,7 @@ _CALLS: Mapping[str, Callable[..., _Call]] = {
     "prctl": _same("prctl"),
     "read": lambda file, size: ("read", (file, _Room(size), size)),
     "rmdir": lambda path: ("unlinkat", (_CWD, _text(path), _AT_REMOVEDIR)),
+    "sendmsg": _sendmsg,
     "seccomp": lambda code: ("seccomp", (syscalls.SECCOMP_SET_MODE_FILTER, 0, _Filter(code))),
     "sethostname": _sethostname,
     "setgroups": _setgroups,
