@@ -6,20 +6,46 @@ their values are those of the kernel's uapi headers and equal on x86-64 and aarc
 Sources: the man page of the same name, section 2.
 """
 
-import ctypes
 import os
-import platform
 import struct
+from typing import TYPE_CHECKING, Any
 
 from runtime.errors import SyscallError
 
-_libc = ctypes.CDLL(None, use_errno=True)
-_libc.syscall.restype = ctypes.c_long
-# clone() must return twice with the interpreter lock held: PyDLL does not release it.
-_locked = ctypes.PyDLL(None, use_errno=True)
-_locked.syscall.restype = ctypes.c_long
+if TYPE_CHECKING:
+    import ctypes
+else:
 
-_X86_64 = platform.machine() == "x86_64"
+    class _Later:
+        """ctypes when it is first needed: whoever only decides what to call is spared it."""
+
+        def __getattr__(self, name: str) -> Any:
+            import ctypes as loaded  # noqa: PLC0415 - that is the point
+
+            return getattr(loaded, name)
+
+    ctypes = _Later()
+
+
+class _Library:
+    """libc, loaded when its first function is called; with *holds_lock* the interpreter waits."""
+
+    def __init__(self, *, holds_lock: bool) -> None:
+        self._holds_lock = holds_lock
+
+    def __getattr__(self, name: str) -> Any:
+        kind = ctypes.PyDLL if self._holds_lock else ctypes.CDLL
+        library = kind(None, use_errno=True)
+        library.syscall.restype = ctypes.c_long
+        self.__dict__["syscall"] = library.syscall
+        function = self.__dict__[name] = getattr(library, name)
+        return function
+
+
+_libc = _Library(holds_lock=False)
+_locked = _Library(holds_lock=True)  # clone() must return twice with the interpreter lock held
+
+_X86_64 = os.uname().machine == "x86_64"
 _NR_CLONE = 56 if _X86_64 else 220
 _NR_PIVOT_ROOT = 155 if _X86_64 else 41
 _NR_CAPGET = 125 if _X86_64 else 90
@@ -32,6 +58,7 @@ _NR_OPEN_TREE = 428
 _NR_MOVE_MOUNT = 429
 _NR_CLOSE_RANGE = 436
 _NR_OPENAT2 = 437
+_NR_FACCESSAT2 = 439
 _NR_MOUNT_SETATTR = 442
 
 WALL = 0x40000000  # wait4(2): a child of clone(2), whatever signal it ends with
@@ -48,22 +75,31 @@ MS_RDONLY = 1
 MS_NOSUID = 2
 MS_NODEV = 4
 MS_NOEXEC = 8
+MS_SYNCHRONOUS = 16
 MS_REMOUNT = 32
+MS_MANDLOCK = 64
+MS_DIRSYNC = 128
+MS_NOATIME = 1024
+MS_NODIRATIME = 2048
 MS_BIND = 4096
 MS_REC = 16384
+MS_UNBINDABLE = 1 << 17
 MS_PRIVATE = 1 << 18
 MS_SLAVE = 1 << 19
+MS_SHARED = 1 << 20
 MS_RELATIME = 1 << 21
 MS_STRICTATIME = 1 << 24
 MNT_DETACH = 2
 
 PR_SET_PDEATHSIG = 1
+PR_SET_KEEPCAPS = 8
 PR_SET_DUMPABLE = 4
 PR_CAPBSET_READ = 23
 PR_CAPBSET_DROP = 24
 PR_SET_CHILD_SUBREAPER = 36
 PR_SET_NO_NEW_PRIVS = 38
 PR_CAP_AMBIENT = 47
+PR_CAP_AMBIENT_RAISE = 2
 PR_CAP_AMBIENT_CLEAR_ALL = 4
 
 KEYCTL_JOIN_SESSION_KEYRING = 1
@@ -81,6 +117,12 @@ MOVE_MOUNT_T_EMPTY_PATH = 0x40
 MOUNT_ATTR_RDONLY = 1
 MOUNT_ATTR_NOSUID = 2
 MOUNT_ATTR_NODEV = 4
+MOUNT_ATTR_NOEXEC = 8
+MOUNT_ATTR_NOATIME = 0x10
+MOUNT_ATTR_STRICTATIME = 0x20
+MOUNT_ATTR__ATIME = 0x70
+MOUNT_ATTR_NODIRATIME = 0x80
+MOUNT_ATTR_NOSYMFOLLOW = 0x200000
 _CAP_VERSION_3 = 0x20080522
 _BPF_PROG_LOAD, _BPF_PROG_ATTACH = 5, 8
 _BPF_CGROUP_DEVICE_TYPE, _BPF_CGROUP_DEVICE, _BPF_F_ALLOW_MULTI = 15, 6, 2
@@ -141,6 +183,18 @@ def sethostname(name: str) -> None:
     """Set the host name of this UTS namespace."""
     raw = name.encode()
     _check(_libc.sethostname(raw, len(raw)), "sethostname", name)
+
+
+def setdomainname(name: str) -> None:
+    """Set the NIS domain name of this UTS namespace."""
+    raw = name.encode()
+    _check(_libc.setdomainname(raw, len(raw)), "setdomainname", name)
+
+
+def faccessat2(fd: int, mode: int) -> None:
+    """Whether our user may read, write, execute (*mode*, access(2)) what *fd* refers to."""
+    code = _libc.syscall(_NR_FACCESSAT2, fd, b"", mode, AT_EMPTY_PATH)
+    _check(code, "faccessat2", f"descriptor {fd}")
 
 
 def prctl(option: int, value: int = 0, value3: int = 0) -> int:
@@ -227,10 +281,16 @@ def move_mount(tree: int, place: int) -> None:
     _check(code, "move_mount", f"descriptor {tree}")
 
 
-def mount_setattr(tree: int, attributes: int) -> None:
-    """Set *attributes* (MOUNT_ATTR_RDONLY, ...) of all mounts of *tree* (kernel 5.12)."""
-    raw = struct.pack("=QQQQ", attributes, 0, 0, 0)
-    flags = ctypes.c_uint(AT_EMPTY_PATH | AT_RECURSIVE)
+def mount_setattr(
+    tree: int, attributes: int, cleared: int = 0, propagation: int = 0, below: int = AT_RECURSIVE
+) -> None:
+    """Set *attributes* (MOUNT_ATTR_RDONLY, ...), clear others, of *tree* (kernel 5.12).
+
+    *propagation* is one of MS_SHARED, MS_SLAVE, MS_PRIVATE, MS_UNBINDABLE, or 0 for as it is.
+    All mounts below are meant too unless *below* is 0.
+    """
+    raw = struct.pack("=QQQQ", attributes, cleared, propagation, 0)
+    flags = ctypes.c_uint(AT_EMPTY_PATH | below)
     code = _libc.syscall(_NR_MOUNT_SETATTR, tree, b"", flags, raw, len(raw))
     _check(code, "mount_setattr", f"descriptor {tree}")
 

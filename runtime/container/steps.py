@@ -33,9 +33,10 @@ Argument = int | str | bytes | tuple[str, ...] | tuple[int, ...] | Slot
 class Step:
     """One kernel call: its name, its arguments, why.
 
-    *allow* holds the errnos that are no failure, *opens* the name of the descriptor that the
-    call returns, *phase* the point on the instance's timeline that its return marks. The one
-    compound call is ``write``: it opens a file, writes and closes it.
+    *allow* holds the errnos that are no failure; after one of them so many steps are passed over
+    as *skips* says, each a single call. *opens* is the name of the descriptor that the call
+    returns, *phase* the point on the instance's timeline that its return marks. The one compound
+    call is ``write``: it opens a file, writes and closes it.
     """
 
     call: str
@@ -43,6 +44,7 @@ class Step:
     reason: str
     _: KW_ONLY
     allow: frozenset[int] = frozenset()
+    skips: int = 0
     opens: str | None = None
     phase: str | None = None
 

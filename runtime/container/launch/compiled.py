@@ -10,7 +10,6 @@ import signal
 from collections.abc import Mapping
 from contextlib import ExitStack
 from functools import cache
-from hashlib import sha256
 from pathlib import Path
 from typing import Self
 
@@ -21,18 +20,11 @@ from runtime.container.launch.program import (
     assemble,
     read_report,
 )
+from runtime.container.launch.recipe import ALL_FLAGS, FLAGS, SOURCE, executor_name
 from runtime.container.steps import Plan
 from runtime.errors import RuntimeFault, Unsupported
 from runtime.image import cache_dir, state_dir
 
-_SOURCE = Path(__file__).with_name("executor.c")
-_FLAGS: Mapping[str, tuple[str, ...]] = {"x86_64": ("-fcf-protection=none",), "aarch64": ()}
-_ALL_FLAGS = (
-    "-std=gnu11", "-O2", "-s", "-static", "-nostdlib", "-ffreestanding", "-fno-pie", "-no-pie",
-    "-fno-stack-protector", "-fno-asynchronous-unwind-tables",
-    "-fno-tree-loop-distribute-patterns",
-    "-Wl,--build-id=none", "-Wl,-z,norelro", "-Wl,-z,noseparate-code",
-)  # fmt: skip
 _MFD_CLOEXEC, _MFD_ALLOW_SEALING = 1, 2  # memfd_create(2)
 _F_ADD_SEALS, _ALL_SEALS = 1033, 0xF  # fcntl(2): SEAL, SHRINK, GROW, WRITE
 _COMPILE_LIMIT_S = 60
@@ -98,7 +90,7 @@ def obstacle() -> RuntimeFault | None:
 def _made(machine: str, home: Path) -> tuple[bytes, RuntimeFault | None]:
     """The program, or why there is none: asked once, since compiling takes a moment."""
     try:
-        target = cache_dir("programs") / f"executor-{_digest(machine)}"
+        target = cache_dir("programs") / executor_name(machine)
         if not target.exists():
             _compile(machine, target)
         return target.read_bytes(), None
@@ -108,12 +100,6 @@ def _made(machine: str, home: Path) -> tuple[bytes, RuntimeFault | None]:
         return b"", Unsupported(f"no executor in {home}: {error.strerror}")
 
 
-def _digest(machine: str) -> str:
-    recipe = sha256("\0".join((machine, *_ALL_FLAGS, *_FLAGS.get(machine, ()))).encode())
-    recipe.update(_SOURCE.read_bytes())
-    return recipe.hexdigest()[:32]
-
-
 def _compile(machine: str, target: Path) -> None:
     """Make *target* whole or not at all. Raises Unsupported."""
     import shutil  # noqa: PLC0415 - needed once a machine, not once a start
@@ -121,13 +107,13 @@ def _compile(machine: str, target: Path) -> None:
     import tempfile  # noqa: PLC0415
 
     compiler = shutil.which("cc") or shutil.which("gcc")
-    if machine not in _FLAGS:
+    if machine not in FLAGS:
         raise Unsupported(f"the executor is not written for {machine}")
     if compiler is None:
         raise Unsupported("no C compiler to make the executor", remedy=_REMEDY)
     with tempfile.TemporaryDirectory(prefix=".making-", dir=target.parent) as scratch:
         draft = Path(scratch, target.name)
-        argv = [compiler, *_ALL_FLAGS, *_FLAGS[machine], "-o", str(draft), str(_SOURCE)]
+        argv = [compiler, *ALL_FLAGS, *FLAGS[machine], "-o", str(draft), SOURCE]
         try:
             subprocess.run(
                 argv, check=True, capture_output=True, text=True, timeout=_COMPILE_LIMIT_S

@@ -109,19 +109,25 @@ def run_steps(
 def _run_each(
     steps: tuple[Step, ...], slots: dict[str, int], returned: Callable[[int], None]
 ) -> None:
+    passed_over = 0
     for index, step in enumerate(steps):
+        if passed_over:
+            passed_over -= 1
+            continue
         try:
             _do(step, slots)
         except OSError as error:
-            _tolerate(step, index, error.errno or 0)
+            passed_over = _tolerate(step, index, error.errno or 0)
         except SyscallError as error:
-            _tolerate(step, index, error.errno)
+            passed_over = _tolerate(step, index, error.errno)
         returned(index)
 
 
-def _tolerate(step: Step, index: int, errno: int) -> None:
+def _tolerate(step: Step, index: int, errno: int) -> int:
+    """How many steps are passed over, if the failure is one that is allowed."""
     if errno not in step.allow:
         raise step_error(step, index, errno)
+    return step.skips
 
 
 def step_error(step: Step, index: int, errno: int) -> StepError:
@@ -211,6 +217,8 @@ _CALLS: Mapping[str, Callable[..., Any]] = {
     "chroot": os.chroot,
     "dup3": _dup3,
     "execveat": syscalls.execveat,
+    "faccessat2": syscalls.faccessat2,
+    "fchdir": os.fchdir,
     "fchown": os.fchown,
     "fcntl": fcntl.fcntl,
     "ioctl": fcntl.ioctl,
@@ -229,6 +237,7 @@ _CALLS: Mapping[str, Callable[..., Any]] = {
     "rmdir": os.rmdir,
     "seccomp": syscalls.seccomp,
     "sendmsg": _sendmsg,
+    "setdomainname": syscalls.setdomainname,
     "sethostname": syscalls.sethostname,
     "setgroups": os.setgroups,
     "setns": syscalls.setns,

@@ -161,7 +161,7 @@ class _Making:
             self._add_write(step, index)
         else:
             name, arguments = _CALLS[step.call](*step.args)
-            self._add(step, index, name, arguments, opens=step.opens)
+            self._add(step, index, name, arguments, opens=step.opens, skip=step.skips)
         if step.phase is not None:
             at = len(self._records) - _RECORD.size
             struct.pack_into("=H", self._records, at + _MARKED_AT, 1)
@@ -185,7 +185,7 @@ class _Making:
         path, data = step.args
         raw, file = _raw(data), Slot(_FILE)
         opening = (_CWD, _text(path), os.O_WRONLY | os.O_CLOEXEC)
-        self._add(step, index, "openat", opening, opens=_FILE, skip=2)
+        self._add(step, index, "openat", opening, opens=_FILE, skip=2 + step.skips)
         self._add(step, index, "write", (file, raw, len(raw)))
         self._add(step, index, "close", (file,))
 
@@ -290,10 +290,15 @@ def _mount(source: str, target: str, fstype: str, flags: int, data: str) -> _Cal
     return "mount", (*texts, flags, _text_or_null(data))
 
 
-def _mount_setattr(tree: Slot, attributes: int) -> _Call:
-    raw = struct.pack("=QQQQ", attributes, 0, 0, 0)
-    flags = syscalls.AT_EMPTY_PATH | syscalls.AT_RECURSIVE
-    return "mount_setattr", (tree, b"\0", flags, raw, len(raw))
+def _mount_setattr(
+    tree: Slot,
+    attributes: int,
+    cleared: int = 0,
+    propagation: int = 0,
+    below: int = syscalls.AT_RECURSIVE,
+) -> _Call:
+    raw = struct.pack("=QQQQ", attributes, cleared, propagation, 0)
+    return "mount_setattr", (tree, b"\0", syscalls.AT_EMPTY_PATH | below, raw, len(raw))
 
 
 def _move_mount(tree: Slot, place: Slot) -> _Call:
@@ -310,9 +315,16 @@ def _setgroups(groups: tuple[int, ...]) -> _Call:
     return "setgroups", (len(groups), struct.pack(f"={len(groups)}I", *groups) or None)
 
 
-def _sethostname(name: str) -> _Call:
-    raw = name.encode()
-    return "sethostname", (raw, len(raw))
+def _name(call: str) -> Callable[..., _Call]:
+    def lower(name: str) -> _Call:
+        raw = name.encode()
+        return call, (raw, len(raw))
+
+    return lower
+
+
+def _setrlimit(resource: int, soft: int, hard: int) -> _Call:
+    return "prlimit64", (0, resource, struct.pack("=QQ", soft & _WORD, hard & _WORD), None)
 
 
 def _execveat(file: Slot, argv: tuple[str, ...], env: tuple[str, ...]) -> _Call:
@@ -348,6 +360,8 @@ _CALLS: Mapping[str, Callable[..., _Call]] = {
     "close": _same("close"),
     "dup3": _same("dup3"),
     "execveat": _execveat,
+    "faccessat2": lambda file, mode: ("faccessat2", (file, b"\0", mode, syscalls.AT_EMPTY_PATH)),
+    "fchdir": _same("fchdir"),
     "fchown": _same("fchown"),
     "fcntl": _same("fcntl"),
     "ioctl": _same("ioctl"),
@@ -366,15 +380,13 @@ _CALLS: Mapping[str, Callable[..., _Call]] = {
     "rmdir": lambda path: ("unlinkat", (_CWD, _text(path), _AT_REMOVEDIR)),
     "sendmsg": _sendmsg,
     "seccomp": lambda code: ("seccomp", (syscalls.SECCOMP_SET_MODE_FILTER, 0, _Filter(code))),
-    "sethostname": _sethostname,
+    "setdomainname": _name("setdomainname"),
+    "sethostname": _name("sethostname"),
     "setgroups": _setgroups,
     "setns": _same("setns"),
     "setresgid": _same("setresgid"),
     "setresuid": _same("setresuid"),
-    "setrlimit": lambda resource, soft, hard: (
-        "prlimit64",
-        (0, resource, struct.pack("=QQ", soft, hard), None),
-    ),
+    "setrlimit": _setrlimit,
     "setsid": _same("setsid"),
     "signal": _signal,
     "socket": _same("socket"),
