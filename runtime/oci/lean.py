@@ -67,7 +67,7 @@ class _KwOnly:
 class _Name:
     """Any name of ``typing``: it can be subscripted, inherited from and joined by ``|``."""
 
-    def __class_getitem__(cls, _):  # type: ignore[no-untyped-def] # noqa: ANN001, ANN204, ANN206
+    def __class_getitem__(cls, _):  # type: ignore[no-untyped-def] # noqa: ANN001, ANN204
         return cls
 
 

@@ -2,6 +2,7 @@
 
 import _signal  # type: ignore[import-not-found]
 import os
+from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
 
@@ -93,12 +94,24 @@ def execute(kept: Kept, config: Config, process: Process, asked: Asked) -> tuple
     if not kept.lives():
         raise RuntimeFault("cannot exec in a stopped container")
     line, ours = _line(process, asked)
-    started = launch(plan, init=init, console=line)
+    read, write = os.pipe2(os.O_CLOEXEC)
+    gate = os.open(f"/proc/self/fd/{read}", os.O_RDWR | os.O_CLOEXEC)
+    started = _found(process, lambda: launch(plan, init=init, gate=gate, console=line))
     master = console.received(ours) if ours >= 0 else -1
     write_pid(asked.pid_file, started.pid)
     if not asked.foreground:
         started.leave()
+    os.write(write, b"S")
     return started, master
+
+
+def _found(process: Process, start: Callable[[], Started]) -> Started:
+    try:
+        return start()
+    except StepError as error:
+        if error.reason == FOUND:
+            raise not_runnable(process.args[0], error.errno) from None
+        raise
 
 
 def decided(
@@ -134,11 +147,7 @@ def _launched(kept: Kept, config: Config, plan: Plan, asked: Asked) -> tuple[Sta
             _hook(kept, config, pid)
 
     try:
-        started = launch(plan, gate=gate, console=line, at=at)
-    except StepError as error:
-        if error.reason == FOUND:
-            raise not_runnable(process.args[0], error.errno) from None
-        raise
+        started = _found(process, lambda: launch(plan, gate=gate, console=line, at=at))
     finally:
         os.close(gate)
     try:

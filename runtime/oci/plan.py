@@ -53,7 +53,7 @@ def plan_container(
             *_plan_console(process, streams, is_console=True),
             *_plan_directories(process.cwd),
             *plan_end(config),
-            *_plan_program(process, machine, held, last_capability, seccomp, waits=True),
+            *_plan_program(process, machine, held, last_capability, seccomp),
         ),
     )
 
@@ -69,7 +69,10 @@ def plan_process(
     seccomp: bytes | None,
     streams: tuple[int, ...],
 ) -> Plan:
-    """The plan of one more process in the container, whose init is the slot ``init``."""
+    """The plan of one more process in the container, whose init is the slot ``init``.
+
+    It waits too: until it has the parent that is to learn of its end, however soon that is.
+    """
     join = [
         Step("write", (file, "0"), "be counted with it")
         for file in _group_files(config, hierarchies)
@@ -82,7 +85,7 @@ def plan_process(
             Step("setsid", (), "a session of its own", phase="init"),
             *_plan_score(process),
             *_plan_console(process, streams, is_console=False),
-            *_plan_program(process, machine, held, last_capability, seccomp, waits=False),
+            *_plan_program(process, machine, held, last_capability, seccomp),
         ),
     )
 
@@ -196,8 +199,6 @@ def _plan_program(
     held: int,
     last_capability: int,
     seccomp: bytes | None,
-    *,
-    waits: bool,
 ) -> Iterator[Step]:
     """From privileges to the exec: nothing privileged follows."""
     yield Step("chdir", (process.cwd,), "the working directory")
@@ -224,8 +225,7 @@ def _plan_program(
             yield Step("prctl", raising, "kept across the exec")
     yield Step("umask", (process.umask,), "as was asked")
     candidates = _candidates(process)
-    if waits:
-        yield from _plan_waiting(candidates)
+    yield from _plan_waiting(candidates)
     if process.no_new_privileges:
         yield Step("prctl", (syscalls.PR_SET_NO_NEW_PRIVS, 1), "no set-uid program raises them")
         if seccomp is not None:
