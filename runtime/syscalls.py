@@ -301,7 +301,7 @@ def execveat(fd: int, argv: tuple[str, ...], env: tuple[str, ...]) -> None:
     _check(code, "execveat", argv[0])
 
 
-def _vector(strings: tuple[str, ...]) -> ctypes.Array[ctypes.c_char_p]:
+def _vector(strings: tuple[str, ...]) -> "ctypes.Array[ctypes.c_char_p]":
     return (ctypes.c_char_p * (len(strings) + 1))(*(os.fsencode(s) for s in strings), None)
 
 

@@ -3,10 +3,12 @@
 import sys
 
 if __name__ == "__main__":
-    sys.path[0] = __file__.rsplit("/", 3)[0] or "."  # was this folder; -I leaves it nothing else
-    from runtime.oci import lean
+    folder = __file__.rpartition("/")[0] or "."
+    sys.path.insert(0, folder)  # for the package itself imports what is stood in for
+    import lean  # type: ignore[import-not-found]
 
     lean.install()
+    sys.path[0] = folder + "/../.."
     from runtime.oci.cli import main
 
     sys.exit(main(sys.argv[1:]))

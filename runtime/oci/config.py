@@ -219,6 +219,10 @@ def _namespaces(linux: Reader) -> dict[int, str]:
                 f"{each.where('type')}: namespaces of type {kind!r} are not supported",
                 remedy=f"known are {', '.join(NAMESPACES)}",
             )
+        if kind == "user":
+            raise SpecError(
+                f"{each.where('type')}: user namespaces are not supported", remedy="use runc"
+            )
         if NAMESPACES[kind] in found:
             raise wrong(each.place, f"the only namespace of type {kind}")
         if path and not path.startswith("/"):

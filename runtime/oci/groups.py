@@ -7,7 +7,6 @@ controllers are bound to v2.
 """
 
 import os
-import signal
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 
@@ -15,6 +14,7 @@ from runtime.errors import RuntimeFault, SpecError, Unsupported
 from runtime.oci.document import Reader
 
 _MOST = (1 << 63) - 1
+_SIGKILL = 9
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -286,7 +286,7 @@ def is_frozen(places: list[str]) -> bool:
     return False
 
 
-def kill_all(places: list[str], number: int = signal.SIGKILL) -> bool:
+def kill_all(places: list[str], number: int = _SIGKILL) -> bool:
     """Signal everything in the groups; whether there was something."""
     found = members(places)
     for pid in found:

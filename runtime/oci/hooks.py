@@ -22,22 +22,13 @@ def run_hooks(
     Raises RuntimeFault for the first that fails or outlasts its timeout, which is killed.
     """
     for hook in hooks:
-        read, write = os.pipe2(os.O_CLOEXEC)
+        told = os.memfd_create("state", os.MFD_CLOEXEC)  # a hook need not read it
         try:
-            pid = _start(hook, read, within, flags)
-            os.close(read)
-            read = -1
-            try:
-                os.write(write, state.encode())
-            except BrokenPipeError:
-                pass  # it need not read it
-            os.close(write)
-            write = -1
-            status = _end(pid, hook.timeout_s)
+            os.write(told, state.encode())
+            os.lseek(told, 0, os.SEEK_SET)
+            status = _end(_start(hook, told, within, flags), hook.timeout_s)
         finally:
-            for fd in (read, write):
-                if fd >= 0:
-                    os.close(fd)
+            os.close(told)
         if status != 0:
             why = "outlasted its timeout" if status is None else f"ended with status {status}"
             raise RuntimeFault(f"hook {kind} {hook.path} {why}", remedy="see what it printed")

@@ -2,8 +2,7 @@
 
 What comes from the host is taken hold of while it can be seen (open_tree(2)). Everything is
 mounted after pivot_root, on places that openat2(2) resolves inside the container, so that no link
-of the image leads out; the old root stays below the working directory until all is mounted, for
-the kernel lets a user namespace mount proc only where another proc is in sight.
+of the image leads out.
 """
 
 import os
@@ -116,7 +115,10 @@ def plan_root(config: Config, hierarchies: tuple[Hierarchy, ...]) -> Iterator[St
     whole = PROPAGATION.get(config.propagation.removeprefix("r"), syscalls.MS_SLAVE)
     root, recursive = config.root, syscalls.MS_REC
     yield Step("mount", ("", "/", "", whole | recursive, ""), "how mounts spread, in and out")
-    yield Step("openat2", (-100, "/dev/null", _HERE, 0), "what hides files", opens="null")
+    single = syscalls.OPEN_TREE_CLONE | syscalls.OPEN_TREE_CLOEXEC
+    for number in range(len(config.masked)):
+        cover = (-100, "/dev/null", single)
+        yield Step("open_tree", cover, "hides a file", opens=f"cover{number}")
     for number, (mount, options) in enumerate(read):
         if options.flags & syscalls.MS_BIND:
             yield from _plan_source(number, mount, options)
@@ -135,17 +137,17 @@ def plan_root(config: Config, hierarchies: tuple[Hierarchy, ...]) -> Iterator[St
     yield Step("fchdir", (Slot("rootfs"),), "pivot_root wants to be told where it stands")
     yield Step("openat2", (-100, ".", _HERE, 0), "the root to be", opens="root")
     yield Step("pivot_root", (".", "."), "the bundle's tree becomes the root")
+    # At once: as long as it lies on top, ".." of the root leads into it.
+    yield Step(
+        "umount2", (".", syscalls.MNT_DETACH), "the host's files are gone", phase="prepared"
+    )
+    yield Step("chdir", ("/",), "stand in the new root")
     yield Step("umask", (0o022,), "places to mount on are made as programs would make them")
     for number, (mount, options) in enumerate(read):
         yield from _plan_mount(number, mount, options, config, hierarchies)
     yield from _plan_devices(config)
     yield from _plan_masks(config)
-    yield Step("fchdir", (Slot("root"),), "where the old root lies on top")
-    yield Step(
-        "umount2", (".", syscalls.MNT_DETACH), "the host's files are gone", phase="prepared"
-    )
     yield Step("chdir", ("/",), "stand in the new root")
-    yield Step("close", (Slot("null"),), "of the host")
 
 
 def plan_end(config: Config) -> Iterator[Step]:
@@ -323,18 +325,18 @@ def _plan_devices(config: Config) -> Iterator[Step]:
 def _plan_masks(config: Config) -> Iterator[Step]:
     """Files are covered by /dev/null, directories by an empty one; which it is, shows then."""
     copied = syscalls.OPEN_TREE_CLONE | syscalls.OPEN_TREE_CLOEXEC | syscalls.AT_EMPTY_PATH
-    for path in config.masked:
+    for number, path in enumerate(config.masked):
+        cover = Slot(f"cover{number}")
         place = (Slot("root"), path, _HERE, _IN_ROOT)
-        yield Step("openat2", place, "tells of the host", allow=_ABSENT, skips=7, opens="place")
+        yield Step("openat2", place, "tells of the host", allow=_ABSENT, skips=5, opens="place")
         is_file = frozenset({ENOTDIR})
         yield Step("fchdir", (Slot("place"),), "a directory?", allow=is_file, skips=2)
         empty = ("tmpfs", ".", "tmpfs", syscalls.MS_RDONLY, "")
         yield Step("mount", empty, "a directory is empty")
-        yield Step("close", (-1,), "that was all", allow=frozenset({EBADF}), skips=3)
-        yield Step("open_tree", (Slot("null"), "", copied), "nothing", opens="cover")
-        yield Step("move_mount", (Slot("cover"), Slot("place")), "a file is empty")
-        yield Step("close", (Slot("cover"),), "nothing stays open")
+        yield Step("close", (-1,), "that was all", allow=frozenset({EBADF}), skips=1)
+        yield Step("move_mount", (cover, Slot("place")), "a file is empty")
         yield Step("close", (Slot("place"),), "nothing stays open")
+        yield Step("close", (cover,), "nothing stays open")
     for path in config.read_only_paths:
         place = (Slot("root"), path, _HERE, _IN_ROOT)
         yield Step("openat2", place, "steers the host", allow=_ABSENT, skips=5, opens="place")
