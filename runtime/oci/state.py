@@ -153,7 +153,7 @@ def now() -> str:
 
 
 def _write(directory: str, record: dict[str, object]) -> None:
-    # Not synced: a machine that crashes takes the container along, whose record means nothing then.
+    # Not synced: a machine that crashes takes along what the record is about.
     fresh = f"{directory}/.state.json"
     descriptor = os.open(fresh, os.O_WRONLY | os.O_CREAT | os.O_TRUNC | os.O_CLOEXEC, 0o600)
     try:
