@@ -4,25 +4,16 @@ Words are the reports'. What a number supports is decided in ``benchmarks.stats`
 """
 
 import math
-import os
-from collections.abc import Iterable, Mapping, Sequence
-from concurrent.futures import ThreadPoolExecutor
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from itertools import groupby
 
 from benchmarks.backend import COMMON_PHASES
+from benchmarks.comparisons import Comparison, Draws, Table, compared, places, twin_of
 from benchmarks.errors import BenchmarkError
 from benchmarks.results import Arm, Metric, Plan, Results, Sample, Scalar
-from benchmarks.stats import (
-    ByBlock,
-    Ratio,
-    Spread,
-    Verdict,
-    judge,
-    margin_of,
-    ratio_of_medians,
-    spread_of,
-)
+from benchmarks.shape import Shape, shape_of
+from benchmarks.stats import Ratio, Spread, spread_of
 
 SAME_FACTS = ("rootfs_fingerprint", "cpus", "memory_total_bytes")
 """Identity facts that must agree between labels, or the comparison is not like with like."""
@@ -40,22 +31,6 @@ class Counts:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Comparison:
-    """A label against the baseline. ``margin`` is a ratio - 1 (0.1: a factor of 1.1 either way).
-
-    ``ratio`` is None where a value is zero; ``difference`` of the medians is always there.
-    ``more_blocks`` estimates how many further blocks would settle an inconclusive verdict.
-    """
-
-    baseline: str
-    ratio: Ratio | None
-    difference: float
-    margin: float
-    verdict: Verdict
-    more_blocks: int | None
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
 class Row:
     """One workload's metric on one label. Without values ``spread`` is None: a gap, no zero."""
 
@@ -65,6 +40,7 @@ class Row:
     spread: Spread | None
     counts: Counts
     comparison: Comparison | None
+    shape: Shape | None = None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -145,9 +121,7 @@ def summarise(
     base = _baseline(plan, baseline)
     measured = [sample for sample in results.samples if not sample.warmup]
     used = counted(results.samples)
-    values = _values(used)
-    ratios = _ratios(plan, base, values, resamples=resamples, seed=seed)
-    table = _Table(values=values, once=_once(plan, measured), ratios=ratios)
+    table = compared(plan, base, used, Draws(resamples=resamples, seed=seed))
     floors = _floors(plan, base, table)
     identities = _identities(plan, used)
     return Summary(
@@ -176,84 +150,15 @@ def counted(samples: Iterable[Sample]) -> list[Sample]:
     ]
 
 
-_Place = tuple[str, str, str]
-"""Workload, metric, label."""
-
-
-def _ratios(
-    plan: Plan, base: str, values: Mapping[_Place, ByBlock], *, resamples: int, seed: int
-) -> dict[tuple[str, str, str, str], Ratio | None]:
-    """Every label's to the baseline, and a control's to its twin; by place and denominator.
-
-    Each has draws of its own, so that they need not be made one after the other.
-    """
-    twin = _twin(plan, base)
-    pairs = [(arm.label, base) for arm in plan.backends if arm.label != base]
-    if twin is not None and twin != base:
-        pairs.append((f"{twin}'", twin))
-    wanted = [
-        (workload, metric.name, *pair) for workload, metric in _places(plan) for pair in pairs
-    ]
-
-    def ratio(workload: str, metric: str, label: str, against: str) -> Ratio | None:
-        return ratio_of_medians(
-            values.get((workload, metric, label), {}),
-            values.get((workload, metric, against), {}),
-            resamples=resamples,
-            key=f"{seed}/{workload}/{metric}/{label}/{against}",
-        )
-
-    with ThreadPoolExecutor(len(os.sched_getaffinity(0))) as pool:  # numpy works outside the GIL
-        return dict(zip(wanted, pool.map(lambda each: ratio(*each), wanted), strict=True))
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class _Table:
-    """The counted values, and how they compare."""
-
-    values: Mapping[_Place, ByBlock]
-    once: frozenset[str]
-    ratios: Mapping[tuple[str, str, str, str], Ratio | None]
-
-    def of(self, workload: str, metric: Metric, label: str) -> ByBlock:
-        return self.values.get((workload, metric.name, label), {})
-
-    def ratio(self, workload: str, metric: Metric, label: str, base: str) -> Ratio | None:
-        return self.ratios[workload, metric.name, label, base]
-
-    def compare(
-        self, workload: str, metric: Metric, label: str, base: str, floor: float | None
-    ) -> Comparison | None:
-        """None where one of the two has no value at all: nothing was compared."""
-        mine = spread_of(self.of(workload, metric, label).values())
-        theirs = spread_of(self.of(workload, metric, base).values())
-        if label == base or mine is None or theirs is None:
-            return None
-        ratio = self.ratio(workload, metric, label, base)
-        margin = margin_of(metric.name, floor)
-        fixed = margin_of(metric.name, None)
-        verdict, more_blocks = judge(ratio, margin, fixed=fixed)
-        if workload in self.once and verdict is Verdict.TOO_FEW:
-            verdict = Verdict.ONCE
-        return Comparison(
-            baseline=base,
-            ratio=ratio,
-            difference=mine.median - theirs.median,
-            margin=fixed if verdict is Verdict.EQUIVALENT else margin,
-            verdict=verdict,
-            more_blocks=more_blocks,
-        )
-
-
 def _rows(
-    plan: Plan, base: str, table: _Table, measured: Iterable[Sample], floors: Iterable[Floor]
+    plan: Plan, base: str, table: Table, measured: Iterable[Sample], floors: Iterable[Floor]
 ) -> tuple[Row, ...]:
     noise = {(floor.workload, floor.metric.name): floor for floor in floors}
     statuses: dict[tuple[str, str, str], list[Sample]] = {}
     for sample in measured:
         statuses.setdefault((sample.workload, sample.metric, sample.label), []).append(sample)
     rows = []
-    for workload, metric in _places(plan):
+    for workload, metric in places(plan):
         floor = noise.get((workload, metric.name))
         for arm in plan.backends:
             # A control is judged by the fixed margin: its own noise must not excuse it.
@@ -270,30 +175,25 @@ def _rows(
                 spread=spread_of(mine.values()),
                 counts=_counts(samples, planned),
                 comparison=table.compare(workload, metric, arm.label, base, usable),
+                shape=shape_of([mine[block] for block in sorted(mine)]),
             )
             rows.append(row)
     return tuple(rows)
 
 
-def _floors(plan: Plan, base: str, table: _Table) -> tuple[Floor, ...]:
+def _floors(plan: Plan, base: str, table: Table) -> tuple[Floor, ...]:
     """One for each metric if the plan has a control, ``host'`` beside ``host``."""
-    twin = _twin(plan, base)
+    twin = twin_of(plan, base)
     if twin is None:
         return ()
     return tuple(
         _floor(table, workload, metric, twin)
-        for workload, metric in _places(plan)
+        for workload, metric in places(plan)
         if workload not in table.once
     )
 
 
-def _twin(plan: Plan, base: str) -> str | None:
-    """The label that stands in the plan a second time, as its own control."""
-    labels = [arm.label for arm in plan.backends]
-    return next((label for label in [base, *labels] if f"{label}'" in labels), None)
-
-
-def _floor(table: _Table, workload: str, metric: Metric, twin: str) -> Floor:
+def _floor(table: Table, workload: str, metric: Metric, twin: str) -> Floor:
     control = f"{twin}'"
     ratio = table.ratio(workload, metric, control, twin)
     floor = None
@@ -316,23 +216,6 @@ def _baseline(plan: Plan, wanted: str | None) -> str:
     return labels[0] if wanted is None else wanted
 
 
-def _once(plan: Plan, measured: Iterable[Sample]) -> frozenset[str]:
-    """Workloads that stand in block 0 alone: measured once for the run, as preparations are."""
-    blocks: dict[str, set[int]] = {}
-    for sample in measured:
-        blocks.setdefault(sample.workload, set()).add(sample.block)
-    return frozenset(each.name for each in plan.workloads if blocks.get(each.name) == {0})
-
-
-def _values(used: Iterable[Sample]) -> dict[_Place, dict[int, float]]:
-    values: dict[_Place, dict[int, float]] = {}
-    for sample in used:
-        if sample.value is not None:
-            place = (sample.workload, sample.metric, sample.label)
-            values.setdefault(place, {})[sample.block] = float(sample.value)
-    return values
-
-
 def _counts(samples: Sequence[Sample], planned: int) -> Counts:
     statuses = [sample.status for sample in samples]
     return Counts(
@@ -342,10 +225,6 @@ def _counts(samples: Sequence[Sample], planned: int) -> Counts:
         retries=sum(sample.attempt > 1 for sample in samples),
         missing_blocks=max(0, planned - len({sample.block for sample in samples})),
     )
-
-
-def _places(plan: Plan) -> list[tuple[str, Metric]]:
-    return [(workload.name, metric) for workload in plan.workloads for metric in workload.metrics]
 
 
 def _phases(plan: Plan, used: Iterable[Sample]) -> tuple[PhaseSpread, ...]:

@@ -5,6 +5,7 @@ from collections.abc import Iterable, Sequence
 from benchmarks.results import Results, Run, Sample
 from benchmarks.stats import MIN_BLOCKS, margin_of
 from benchmarks.summary import Floor, Summary
+from reports import odds
 from reports.style import (
     NOTHING,
     format_interval,
@@ -54,11 +55,14 @@ def floor_table(floors: Sequence[Floor], words: Words = ENGLISH) -> Table:
                 format_ratio(ratio.estimate, words) if ratio else NOTHING,
                 format_interval(ratio.ci95, words) if ratio and ratio.ci95 else NOTHING,
                 known,
+                format_margin(margin_of(floor.metric.name, floor.floor)),
             )
         )
     return Table(
         caption=words("caption.floors"),
-        head=tuple(words(f"head.{name}") for name in ("metric", "ratio", "interval", "floor")),
+        head=tuple(
+            words(f"head.{name}") for name in ("metric", "ratio", "interval", "floor", "margin")
+        ),
         rows=tuple(rows),
     )
 
@@ -86,7 +90,7 @@ def warnings(results: Results, summary: Summary, words: Words = ENGLISH) -> tupl
         words("warning.apart", control=control, twin=twin, metrics=", ".join(metrics))
         for (control, twin), metrics in apart.items()
     ]
-    return tuple(found)
+    return (*found, *odds.shape_warnings(summary, words))
 
 
 def _widened(summary: Summary) -> str:

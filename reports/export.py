@@ -7,7 +7,7 @@ from benchmarks.results import Results
 from benchmarks.stats import Interval
 from benchmarks.strict_json import as_json
 from benchmarks.summary import Row, Summary
-from reports import circumstances, doubts, view
+from reports import circumstances, doubts, odds, view
 from reports.compare import RunComparison
 from reports.style import printable
 from reports.table import Table
@@ -21,6 +21,7 @@ CSV_COLUMNS = (
     "run", "suite", "workload", "metric", "unit", "direction", "label", "backend", "accelerator",
     "n", "median", "p5", "p95", "low", "high", "baseline", "ratio", "ci95_low", "ci95_high",
     "margin", "verdict", "failed", "timeout", "skipped", "retries", "missing_blocks",
+    "lost_blocks", "p", "q", "cliffs_delta",
 )  # fmt: skip
 
 
@@ -76,6 +77,7 @@ def as_markdown(results: Results, summary: Summary, words: Words = ENGLISH) -> s
     parts += [as_markdown_table(each.table) for each in view.metric_tables(summary, words)]
     parts.append(escaped(doubts.floor_sentence(summary.floors, words)))
     further = (
+        odds.evidence_table(summary, words),
         view.footprint_table(results.run, summary, words),
         doubts.check_table(results, summary, words),
         circumstances.inequality_table(results, summary, words),
@@ -103,6 +105,7 @@ def as_markdown_table(table: Table) -> str:
 def _csv_cells(row: Row, baseline: str) -> tuple[str | int | float | None, ...]:
     spread, comparison = row.spread, row.comparison
     ratio = comparison.ratio if comparison else None
+    seen = comparison.evidence if comparison else None
     return (
         row.workload,
         row.metric.name,
@@ -123,6 +126,8 @@ def _csv_cells(row: Row, baseline: str) -> tuple[str | int | float | None, ...]:
         row.counts.skipped,
         row.counts.retries,
         row.counts.missing_blocks,
+        comparison.lost if comparison else None,
+        *((seen.p, seen.q, seen.delta) if seen else (None, None, None)),
     )
 
 

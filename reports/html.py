@@ -8,21 +8,31 @@ Everything from the run's files is a stranger's text: the templates escape it.
 
 import base64
 import hashlib
+import math
 import shlex
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from benchmarks.evidence import FALSE_DISCOVERIES
 from benchmarks.results import Arm, Results, Run, Sample
-from benchmarks.stats import Verdict
+from benchmarks.stats import QUANTILE_SUPPORT, Verdict
 from benchmarks.summary import Summary, counted
-from reports import circumstances, doubts, figures, view
+from reports import circumstances, doubts, figures, odds, view
 from reports.compare import RunComparison
 from reports.compare_view import cell_lines, difference_table, forbidding
 from reports.downloads import downloads
 from reports.matrix import Line, Matrix, matrices
-from reports.style import NOTHING, VERDICT_MARKS, colours, dark_colours, format_value, subject
+from reports.style import (
+    NOTHING,
+    VERDICT_MARKS,
+    colours,
+    dark_colours,
+    format_percent,
+    format_value,
+    subject,
+)
 from reports.table import Table
 from reports.thinning import MOST_MARKS
 from reports.validity import checks
@@ -106,6 +116,9 @@ def render(results: Results, summary: Summary, words: Words = ENGLISH) -> str:
         checks=checks(results, summary, words),
         floor_sentence=doubts.floor_sentence(summary.floors, words),
         floors=doubts.floor_table(summary.floors, words),
+        evidence=odds.evidence_table(summary, words),
+        few=math.ceil(QUANTILE_SUPPORT / 0.05),
+        rate=format_percent(FALSE_DISCOVERIES),
         inequalities=circumstances.inequality_table(results, summary, words),
         identities=circumstances.identity_table(results, summary, words),
         troubles=doubts.trouble_table(results, words),

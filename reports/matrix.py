@@ -7,9 +7,10 @@ fixed before measuring behind it. Positions are percent of the axis, so that a p
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 
+from benchmarks.comparisons import Comparison
 from benchmarks.results import Arm, Metric, Results
 from benchmarks.stats import Ratio
-from benchmarks.summary import Comparison, Row, Summary, summarise
+from benchmarks.summary import Row, Summary, summarise
 from reports.scales import LogScale
 from reports.style import (
     NOTHING,

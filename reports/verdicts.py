@@ -9,9 +9,10 @@ import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 
+from benchmarks.comparisons import Comparison
 from benchmarks.results import Metric, Run
 from benchmarks.stats import MIN_BLOCKS, Interval, Ratio, Verdict, margin_of
-from benchmarks.summary import Comparison, Row, Summary
+from benchmarks.summary import Row, Summary
 from reports.style import (
     effect,
     format_interval,
@@ -162,14 +163,24 @@ def _with_ratio(
         return words("said.too_few", needed=MIN_BLOCKS, **told)
     if comparison.verdict is Verdict.EQUIVALENT:
         margin, inside = format_margin(comparison.margin), format_interval(ratio.ci90, words)
-        return words("said.equivalent", margin=margin, interval=inside, **told)
+        said = words("said.equivalent", margin=margin, interval=inside, **told)
+        return said + _lost(comparison, words)
     if comparison.verdict is Verdict.INCONCLUSIVE:
         needs = _needs(metric, comparison, ratio.ci95, words)
         across = format_interval(ratio.ci95, words)
         return words("said.inconclusive", interval=across, needs=needs, **told)
     interval = format_interval(_as_told(metric, ratio.estimate, ratio.ci95), words)
     difference = _difference(metric, ratio.estimate, pair, words)
-    return words("said.decided", difference=difference, interval=interval, blocks=told["blocks"])
+    said = words("said.decided", difference=difference, interval=interval, blocks=told["blocks"])
+    return said + _lost(comparison, words)
+
+
+def _lost(comparison: Comparison, words: Words) -> str:
+    """That instances failed, beside a verdict that stands all the same."""
+    if not comparison.lost:
+        return ""
+    key = "note.lost_block" if comparison.lost == 1 else "note.lost_blocks"
+    return words(key, count=comparison.lost)
 
 
 def _needs(metric: Metric, comparison: Comparison, ci95: Interval, words: Words) -> str:
@@ -177,6 +188,8 @@ def _needs(metric: Metric, comparison: Comparison, ci95: Interval, words: Words)
     more, margin = comparison.more_blocks, comparison.margin
     if more:
         return words("said.more_block" if more == 1 else "said.more_blocks", more=more)
+    if comparison.lost:
+        return words("note.lost_open", count=blocks_in(comparison.lost, words))
     is_hidden = margin > margin_of(metric.name, None) and ci95.within(math.log1p(margin))
     return words("said.hidden") if is_hidden else ""
 

@@ -4,7 +4,7 @@ from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 
 from benchmarks.results import Metric, Results, Run, Sample
-from benchmarks.stats import Verdict
+from benchmarks.stats import Spread, Verdict
 from benchmarks.summary import Row, Summary
 from reports.style import (
     NOTHING,
@@ -75,7 +75,7 @@ def _metric_table(rows: Sequence[Row], baseline: str, words: Words) -> MetricTab
                 words("head.ratio_to", base=against),
                 words("head.interval"),
                 words("head.verdict"),
-                words("head.scatter"),
+                words(_scatter_head([row.spread for row in rows])),
                 words("head.n"),
                 words("head.without"),
             ),
@@ -85,12 +85,18 @@ def _metric_table(rows: Sequence[Row], baseline: str, words: Words) -> MetricTab
     )
 
 
+def _scatter_head(spreads: Iterable[Spread | None]) -> str:
+    """What stands in the column of ``tails``: so few values rarely carry a p5."""
+    carried = {spread.p5 is not None for spread in spreads if spread is not None}
+    return "head.scatter" if carried == {True} else "head.extremes"
+
+
 def _cells(row: Row, baseline: str, words: Words) -> tuple[str, ...]:
     unit = row.metric.unit
     median = scatter = NOTHING
     if row.spread is not None:
         median = format_value(row.spread.median, unit)
-        ends = (format_value(row.spread.p5, unit), format_value(row.spread.p95, unit))
+        ends = [format_value(end, unit) for end in row.spread.tails]
         scatter = words("number.from_to", low=ends[0], high=ends[1])
         scatter = words("number.constant") if row.spread.constant else scatter
         scatter = scatter if row.spread.n > 1 else NOTHING
@@ -180,17 +186,23 @@ def phase_table(
         caption=words("caption.phases", workload=workload),
         head=(
             *(words(f"head.{name}") for name in ("subject", "phase", "median")),
-            *("p5", "p95", words("head.n")),
+            *_tail_heads([phase.spread for phase in mine], words),
+            words("head.n"),
         ),
         rows=tuple(
             (
                 subjects[phase.label],
                 phase.phase,
                 format_ns(phase.spread.median),
-                format_ns(phase.spread.p5),
-                format_ns(phase.spread.p95),
+                *(format_ns(end) for end in phase.spread.tails),
                 str(phase.spread.n),
             )
             for phase in mine
         ),
     )
+
+
+def _tail_heads(spreads: Sequence[Spread], words: Words) -> tuple[str, str]:
+    if spreads and all(spread.p5 is not None for spread in spreads):
+        return "p5", "p95"
+    return words("head.least"), words("head.greatest")

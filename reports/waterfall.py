@@ -1,6 +1,6 @@
 """Where a start goes, phase by phase, on each subject's own linear axis. Pure.
 
-A bar is the time since the phase before and ends at the median; a whisker spans p5 to p95. Beside
+A bar is the time since the phase before and ends at the median; a whisker spans ``tails``. Beside
 them stands when each single instance reached the same phases, so that a page can show one alone.
 Positions are percent of the axis.
 """
@@ -77,7 +77,7 @@ def reached(
 
 
 def _steps(marks: Sequence[PhaseSpread]) -> tuple[Step, ...]:
-    end = max(mark.spread.p95 for mark in marks)
+    end = max(mark.spread.tails[1] for mark in marks)
 
     def percent(at_ns: float) -> float:
         return round(100 * at_ns / end, 2)
@@ -92,8 +92,8 @@ def _steps(marks: Sequence[PhaseSpread]) -> tuple[Step, ...]:
                 phase=mark.phase,
                 left=percent(before),
                 width=percent(took),
-                low=percent(spread.p5),
-                high=percent(spread.p95),
+                low=percent(spread.tails[0]),
+                high=percent(spread.tails[1]),
                 took=f"+{format_ns(took)}" if mark.phase != "request" else "",
                 at=format_ns(spread.median) if spread.median else "0",
             )

@@ -3,9 +3,10 @@ from dataclasses import replace
 import pytest
 from unit.reports.synthetic import make_run
 
+from benchmarks.comparisons import Comparison
 from benchmarks.results import Arm, Direction, Metric
 from benchmarks.stats import Interval, Ratio, Spread, Verdict
-from benchmarks.summary import Comparison, Counts, Row, Summary
+from benchmarks.summary import Counts, Row, Summary
 from reports.style import effect
 from reports.verdicts import accelerator_notes, reading_order, statements, verdict_word
 from reports.words import Words

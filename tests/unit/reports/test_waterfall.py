@@ -15,7 +15,7 @@ HOST = ARMS[0]
 
 
 def at(phase: str, median: float, *, label: str = "host") -> PhaseSpread:
-    spread = Spread(n=3, median=median, p5=median * 0.5, p95=median * 2, low=0, high=median * 3)
+    spread = Spread(n=200, median=median, p5=median * 0.5, p95=median * 2, low=0, high=median * 3)
     return PhaseSpread(workload="boot", label=label, phase=phase, spread=spread)
 
 
