@@ -2,7 +2,8 @@
 
 import secrets
 import time
-from dataclasses import dataclass, replace
+from collections.abc import Mapping
+from dataclasses import dataclass, field, replace
 
 from benchmarks.backend import Features, InstanceTimeout, Preparation
 from benchmarks.errors import BenchmarkError
@@ -38,6 +39,29 @@ class Outcome:
     error: str | None = None
 
 
+@dataclass(slots=True, kw_only=True)
+class Cost:
+    """What the harness itself used of the processor while instances were alive."""
+
+    cpu_ns: int = 0
+    alive_ns: int = 0
+    _cpu_ns: int = 0
+    _wall_ns: int = 0
+
+    def starts(self) -> None:
+        """An instance is about to be launched."""
+        self._cpu_ns, self._wall_ns = time.process_time_ns(), time.monotonic_ns()
+
+    def ends(self) -> None:
+        """It has been measured."""
+        self.cpu_ns += time.process_time_ns() - self._cpu_ns
+        self.alive_ns += time.monotonic_ns() - self._wall_ns
+
+    def told(self) -> Mapping[str, int]:
+        """For the run's record."""
+        return {"harness_cpu_ns": self.cpu_ns, "instances_alive_ns": self.alive_ns}
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Attempts:
     """Measures the cells of one run; *start_ns* is when it began, on the monotonic clock."""
@@ -45,6 +69,7 @@ class Attempts:
     run: Run
     image: str
     start_ns: int
+    cost: Cost = field(default_factory=Cost)
 
     def measure(
         self,
@@ -77,7 +102,7 @@ class Attempts:
             limits=self.run.limits,
         )
         try:
-            play(stage, workload, outcome)
+            play(stage, workload, outcome, self.cost)
         except InstanceTimeout as passed:
             outcome.status, outcome.error = "timeout", _told(passed)
         except BenchmarkError as failure:
@@ -111,7 +136,7 @@ class Attempts:
                     workload=workload.record.name,
                     instance=instance,
                     attempt=attempt,
-                    warmup=False,
+                    warmup=cell.block == 0,
                     image=self.image,
                     metric=metric.name,
                     value=value.value,
@@ -127,8 +152,12 @@ class Attempts:
         return rows
 
 
-def play(stage: Stage, workload: Workload | Ensemble, outcome: Outcome) -> None:
+def play(
+    stage: Stage, workload: Workload | Ensemble, outcome: Outcome, cost: Cost
+) -> None:
     """Measure *workload* on *stage*: one instance, while it runs and when it is gone, or several.
+
+    Of an ensemble *cost* counts nothing: its harness has a part to play.
 
     Raises InstanceTimeout, BenchmarkError; *outcome* has what was seen until then.
     """
@@ -136,10 +165,12 @@ def play(stage: Stage, workload: Workload | Ensemble, outcome: Outcome) -> None:
         outcome.values |= workload.perform(stage, outcome.facts, outcome.phases)
         return
     limit_s = workload.timeout_s if workload.runs_to_exit else 0.0
-    with stage.instance(workload.record.argv, exit_within_s=limit_s) as instance:
+    argv = workload.record.argv
+    with stage.instance(argv, exit_within_s=limit_s, before=cost.starts) as instance:
         try:
             outcome.values |= workload.measure(instance, outcome.facts)
         finally:
+            cost.ends()
             outcome.phases |= instance.phases
     outcome.phases |= instance.phases
     outcome.values |= workload.conclude(instance)

@@ -8,6 +8,7 @@ after Ctrl-C, 2 for wrong usage.
 import argparse
 import json
 import os
+import re
 import shlex
 import signal
 import sys
@@ -53,6 +54,7 @@ _TOOLS_MADE_BY = (
     "./isoscope image bootstrap debian && ./isoscope image build -t bench"
     " --secret id=sources,src=/etc/apt/sources.list.d/debian.sources benchmarks/images/bench"
 )
+_DURATION = re.compile(r"(?:(\d{1,4})h)?(?:(\d{1,5})m)?(?:(\d{1,6})s)?", re.ASCII)
 _FOREVER_S = 7 * 86400.0
 """How long a command on a peer may run that was given no ``--timeout``."""
 Publish = Callable[[Path], None]
@@ -86,10 +88,16 @@ def main(argv: Sequence[str], *, publish: Publish, document: Document) -> int:
 
 
 def _bench(argv: Sequence[str], publish: Publish, document: Document) -> int:
-    arguments = bench_parser().parse_args(argv)
+    parser = bench_parser()
+    arguments = parser.parse_args(argv)
     if arguments.explain:
         print(explained(SUITES[arguments.suite]))
         return 0
+    from benchmarks.stats import MIN_BLOCKS  # noqa: PLC0415 - numpy
+
+    pilot = arguments.blocks or SUITES[arguments.suite].blocks
+    if arguments.precision is not None and pilot < MIN_BLOCKS:
+        parser.error(f"--precision needs a pilot of {MIN_BLOCKS} blocks or more, not {pilot}")
     for number in (signal.SIGTERM, signal.SIGHUP):
         if signal.getsignal(number) is not signal.SIG_IGN:  # as nohup(1) wants it
             signal.signal(number, signal.default_int_handler)
@@ -125,6 +133,9 @@ def _measured(arguments: argparse.Namespace) -> Path:
             seed=arguments.seed,
             out=arguments.out,
             command=_again(arguments, suite),
+            warmup=arguments.warmup,
+            precision_ratio=arguments.precision,
+            budget_s=arguments.budget,
         )
         return bench(request, watching)
 
@@ -145,10 +156,17 @@ def _image(suite: Suite, asked: str | None) -> Image:
 
 def _again(arguments: argparse.Namespace, suite: Suite) -> tuple[str, ...]:
     """The command that measures the same again, in the same order."""
+    more: list[str] = []
+    if arguments.precision is not None:
+        more += ["--precision", f"{100 * arguments.precision:g}%"]
+    if arguments.budget is not None:
+        more += ["--budget", f"{arguments.budget:g}s"]
+    if arguments.warmup is not None:
+        more += ["--warmup" if arguments.warmup else "--no-warmup"]
     return (
         "./isoscope", "bench", arguments.suite, "--on", ",".join(arguments.on),
         "--blocks", str(arguments.blocks or suite.blocks), "--seed", str(arguments.seed),
-        "--image", arguments.image or suite.image,
+        "--image", arguments.image or suite.image, *more,
     )  # fmt: skip
 
 
@@ -201,6 +219,12 @@ def bench_parser() -> Parser:
         help="what the suite asks, and what threatens the answers")  # fmt: skip
     add = parser.add_argument_group("how often, in which order").add_argument
     add("--blocks", type=_positive, metavar="N", help="how many blocks (default: the suite's)")
+    narrow = "plan the blocks, those being a pilot, so that intervals are this narrow"
+    add("--precision", type=_percent, metavar="P%", help=narrow)
+    add("--budget", type=_duration, metavar="TIME",
+        help="end within 90s, 20m or 1h30m, with whole blocks")  # fmt: skip
+    add("--warmup", action=argparse.BooleanOptionalAction, default=None,
+        help="one block that does not count (default: if intervals are asked for)")  # fmt: skip
     add("--seed", type=_seed, default=None, metavar="N", help="of the order; default: a new one")
     add("--resume", type=Path, metavar="RUN", help="go on with this run as it was planned")
     add = parser.add_argument_group("what comes out").add_argument
@@ -228,6 +252,23 @@ def _positive(text: str) -> int:
             f"{text!r} is not a number of blocks: give 1 or more, at most {MOST_BLOCKS}"
         )
     return int(text)
+
+
+def _percent(text: str) -> float:
+    number = text.removesuffix("%").strip()
+    if not re.fullmatch(r"[0-9]{1,3}(\.[0-9]{1,6})?", number) or not 0.1 <= float(number) <= 100:
+        raise argparse.ArgumentTypeError(f"{text!r} is no precision: write 5%, from 0.1% to 100%")
+    return float(number) / 100
+
+
+def _duration(text: str) -> float:
+    match = _DURATION.fullmatch(text)
+    if match is None or not any(match.groups()):
+        raise argparse.ArgumentTypeError(f"{text!r} is no time: write 90s, 20m or 1h30m")
+    hours, minutes, seconds = (int(each or 0) for each in match.groups())
+    if not (spent_s := 3600 * hours + 60 * minutes + seconds):
+        raise argparse.ArgumentTypeError(f"{text!r} is no time to measure in")
+    return float(spent_s)
 
 
 def _seed(text: str) -> int:

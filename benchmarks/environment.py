@@ -17,6 +17,8 @@ from typing import Any
 
 _ROOT = Path(__file__).parent.parent
 _PEERS = ("runc", "crun", "bwrap", "podman", "conmon", "docker", "dockerd")
+_MACHINES = ("qemu-system", "qemu-kvm", "firecracker", "cloud-hyperviso", "VBoxHeadless", "crosvm")
+"""As /proc/PID/comm (15 characters) calls their processes. Source: proc_pid_comm(5)."""
 _CPU = "/sys/devices/system/cpu"
 
 
@@ -35,6 +37,7 @@ def environment() -> Mapping[str, Any]:
         "distribution": _first(r'^PRETTY_NAME="?([^"\n]+)', _read("/etc/os-release") or ""),
         "cgroups": cgroup_layout(_read("/proc/self/mountinfo") or ""),
         "governor": _read(f"{_CPU}/cpu0/cpufreq/scaling_governor"),
+        "turbo": _turbo(),
         "smt": _read(f"{_CPU}/smt/control"),
         "clocksource": _read("/sys/devices/system/clocksource/clocksource0/current_clocksource"),
         "transparent_hugepages": _chosen(_read("/sys/kernel/mm/transparent_hugepage/enabled")),
@@ -46,11 +49,20 @@ def environment() -> Mapping[str, Any]:
 
 
 def load() -> Mapping[str, Any]:
-    """What else the machine is doing: load averages and stolen time, for before and after."""
+    """What else the machine is doing, for before, during and after.
+
+    Load averages; since the boot: stolen time, pages swapped, times a processor was throttled for
+    its heat; and how many other virtual machines run.
+    """
+    vmstat = _read("/proc/vmstat") or ""
+    swapped = [_first(rf"^{name} (\d+)$", vmstat) for name in ("pswpin", "pswpout")]
     stat = (_read("/proc/stat") or "cpu").splitlines()[0].split()
     return {
         "load_averages": list(os.getloadavg()),
         "stolen_ticks": int(stat[8]) if len(stat) > 8 else None,
+        "swapped_pages": None if None in swapped else sum(int(each or 0) for each in swapped),
+        "throttled": _throttled(),
+        "virtual_machines": virtual_machines(Path("/proc")),
     }
 
 
@@ -85,6 +97,31 @@ def cgroup_layout(mountinfo: str) -> str:
             return "v2"
         case _:
             return "none"
+
+
+def virtual_machines(proc: Path) -> int:
+    """How many processes there hold a virtual machine, by what their programs are called."""
+    names = [_read(f"{path}/comm") or "" for path in proc.iterdir() if path.name.isdecimal()]
+    return sum(name.startswith(_MACHINES) for name in names)
+
+
+def _turbo() -> bool | None:
+    """Whether processors may clock above their nominal frequency; None if nobody says.
+
+    Source: intel_pstate.rst and cpufreq.rst (boost) in the kernel's documentation.
+    """
+    if (text := _read(f"{_CPU}/intel_pstate/no_turbo")) is not None:
+        return text == "0"
+    boost = _read(f"{_CPU}/cpufreq/boost")
+    return None if boost is None else boost == "1"
+
+
+def _throttled() -> int | None:
+    counts = [
+        int(path.read_text())
+        for path in Path(_CPU).glob("cpu[0-9]*/thermal_throttle/core_throttle_count")
+    ]
+    return sum(counts) if counts else None
 
 
 def _isoscope() -> str:

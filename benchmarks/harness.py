@@ -7,21 +7,23 @@ next instance starts. What is finished is on disk before the next one begins.
 import secrets
 import time
 from collections.abc import Iterator, Mapping, Sequence
-from contextlib import contextmanager, suppress
-from dataclasses import dataclass, replace
+from contextlib import contextmanager
+from dataclasses import dataclass
 from datetime import UTC, datetime
 from pathlib import Path
-from typing import Protocol
 
 from benchmarks import environment, remains, results
 from benchmarks.attempts import ATTEMPTS, Attempts, Subject
 from benchmarks.backend import Features, InstanceTimeout
-from benchmarks.errors import BenchmarkError, Interrupted
+from benchmarks.course import Course, Watcher
+from benchmarks.errors import BenchmarkError
 from benchmarks.journal import Journal
 from benchmarks.launcher import worker
 from benchmarks.machine_lock import Held, machine_lock
-from benchmarks.results import Arm, Run, Sample, read_record, read_run, write_run
-from benchmarks.schedule import Cell, schedule
+from benchmarks.record import Record, recorded
+from benchmarks.results import Arm, Run, Sample, read_record, read_run
+from benchmarks.schedule import Cell
+from benchmarks.stats import MIN_BLOCKS
 from benchmarks.suites import CONTROL, SUITES, Suite
 from runtime.image import Image, Store
 
@@ -43,22 +45,14 @@ PREPARE = results.Workload(
 """What happens once per image and backend: rows of their own, in block 0, before all others."""
 
 
-class Watcher(Protocol):
-    """Who is told how far a run is; see ``benchmarks.progress``."""
-
-    def says(self, sentence: str) -> None:
-        """One line that stays."""
-
-    def plans(self, instances: int, blocks: int, *, done: int) -> None:
-        """The measuring begins; *done* instances are there from before."""
-
-    def finished(self, cell: Cell, *, ok: bool) -> None:
-        """One instance is done."""
-
-
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Request:
-    """What is asked of a run: the suite on these backends, so often, in this seed's order."""
+    """What is asked of a run: the suite on these backends, so often, in this seed's order.
+
+    With *precision_ratio* the blocks are a pilot from which their number is planned; with
+    *budget_s* the run ends within so many seconds, with whole blocks. Without a word on *warmup*
+    a run that has enough blocks to claim anything begins with one.
+    """
 
     suite: Suite
     on: tuple[str, ...]
@@ -67,6 +61,9 @@ class Request:
     seed: int
     out: Path
     command: tuple[str, ...]
+    warmup: bool | None = None
+    precision_ratio: float | None = None
+    budget_s: float | None = None
 
 
 def bench(request: Request, watcher: Watcher) -> Path:
@@ -76,13 +73,14 @@ def bench(request: Request, watcher: Watcher) -> Path:
     JournalError if the results cannot be written, Interrupted on Ctrl-C: then, as after any
     crash, ``resume`` continues.
     """
+    began_ns = time.monotonic_ns()
     with _machine() as machine:
         subjects, skipped = _subjects(request.on, request.image, watcher)
         run = _run(request, subjects, skipped)
         directory = _new_directory(request.out, run.run)
         machine.tells(directory)
-        with _outcome(directory, run):
-            _measure(run, request.suite, request.image, subjects, directory, watcher)
+        with recorded(directory, run) as record:
+            _measure(record, request.suite, request.image, subjects, watcher, began_ns)
     return directory
 
 
@@ -92,6 +90,7 @@ def resume(directory: Path, watcher: Watcher) -> Path:
     Raises as ``bench`` does, and BenchmarkError if this is no longer the same comparison: another
     suite, an image that is gone, a backend that stopped working or runs under another accelerator.
     """
+    began_ns = time.monotonic_ns()
     with _machine() as machine:
         machine.tells(directory)
         run = read_record(directory)
@@ -101,8 +100,8 @@ def resume(directory: Path, watcher: Watcher) -> Path:
         names = tuple(dict.fromkeys(arm.backend for arm in run.plan.backends))
         subjects, skipped = _subjects(names, image, watcher)
         _require_same(run, subjects, skipped)
-        with _outcome(directory, run):
-            _measure(run, suite, image, subjects, directory, watcher)
+        with recorded(directory, run) as record:
+            _measure(record, suite, image, subjects, watcher, began_ns)
     return directory
 
 
@@ -226,6 +225,13 @@ def _run(request: Request, subjects: list[Subject], skipped: list[results.Skippe
             if s.features.accelerator is not None
         },
         skipped=tuple(skipped),
+        protocol=results.Protocol(
+            warmup=request.blocks >= MIN_BLOCKS if request.warmup is None else request.warmup,
+            pilot_blocks=request.blocks,
+            wanted_blocks=request.blocks,
+            precision_ratio=request.precision_ratio,
+            budget_s=request.budget_s,
+        ),
         command=request.command,
         started_at=started.isoformat(timespec="seconds"),
         ended_at=None,
@@ -263,57 +269,43 @@ def _new_directory(out: Path, run_id: str) -> Path:
     return directory
 
 
-@contextmanager
-def _outcome(directory: Path, run: Run) -> Iterator[None]:
-    """Write down that the run is on, and how it ended, whatever ended it."""
-    write_run(directory, replace(run, outcome="running", ended_at=None))
-    try:
-        yield
-    except KeyboardInterrupt:
-        _end(directory, run, "interrupted")
-        raise Interrupted(directory) from None
-    except BaseException:
-        with suppress(BenchmarkError):  # the first error is the one to show
-            _end(directory, run, "failed")
-        raise
-    _end(directory, run, "complete")
-
-
-def _end(directory: Path, run: Run, outcome: results.Outcome) -> None:
-    ended_at = datetime.now(UTC).isoformat(timespec="seconds")
-    after = dict(run.environment) | {"after": environment.load()}
-    write_run(directory, replace(run, outcome=outcome, ended_at=ended_at, environment=after))
-
-
 def _measure(
-    run: Run,
+    record: Record,
     suite: Suite,
     image: Image,
     subjects: list[Subject],
-    directory: Path,
     watcher: Watcher,
+    began_ns: int,
 ) -> None:
+    run = record.run
     by_name = {subject.name: subject for subject in subjects}
     workloads = {w.record.name: w for w in suite.workloads}
-    labels = [arm.label for arm in run.plan.backends]
-    cells = schedule(labels, list(workloads), run.plan.blocks, run.plan.seed)
-    with Journal(directory, run.run) as journal:
-        known = _Known.of(read_run(directory).samples)
+    with Journal(record.directory, run.run) as journal:
+        known = _Known.of(read_run(record.directory).samples)
         for order, subject in enumerate(subjects, start=1):
             if subject.name not in known.prepared:
                 journal.append(_prepare_rows(run, subject, image, order))
-        start_ns = time.monotonic_ns() - known.until_ns
-        attempts = Attempts(run=run, image=image.digest, start_ns=start_ns)
-        left = [cell for cell in cells if not known.settles(cell)]
-        watcher.plans(len(cells), run.plan.blocks, done=len(cells) - len(left))
-        for cell in left:
-            arm = run.plan.arm(cell.label)
+        attempts = Attempts(
+            run=run, image=image.digest, start_ns=time.monotonic_ns() - known.until_ns
+        )
+
+        def measure(cell: Cell) -> bool:
+            arm = record.run.plan.arm(cell.label)
             if arm is None:
                 raise BenchmarkError(f"the schedule names {cell.label!r}, the plan does not")
             subject, workload = by_name[arm.backend], workloads[cell.workload]
             tried = known.tried(cell)
-            ok = attempts.measure(cell, arm, subject, workload, journal, tried=tried)
-            watcher.finished(cell, ok=ok)
+            return attempts.measure(cell, arm, subject, workload, journal, tried=tried)
+
+        began_ns -= known.until_ns  # what an earlier part of the run has spent counts, too
+        Course(
+            record=record,
+            watcher=watcher,
+            measure=measure,
+            settles=known.settles,
+            began_ns=began_ns,
+        ).run(list(workloads))
+        record.adds(instrument=attempts.cost.told())
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -5,7 +5,7 @@ import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 
-from benchmarks.harness import Watcher
+from benchmarks.course import Watcher
 from benchmarks.schedule import Cell
 from runtime.fault import printable
 

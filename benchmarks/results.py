@@ -49,10 +49,11 @@ class Sample:
 
     ``value`` is in ``unit`` and stands only beside status ``ok``; every other status has an
     ``error``. Blocks count from 1; block 0 is for what is measured once for a run, such as
-    preparations. ``at_ns`` is when it was measured, on the monotonic clock since the run began.
-    ``phases`` (ns since the request) and ``facts`` (identity facts read inside the instance, such
-    as kernel_release, boot_id, processes, rootfs_fingerprint, cpus, memory_total_bytes) stand on
-    the first row of an instance and are None on its others.
+    preparations, and for warm-ups, which are marked and never counted. ``at_ns`` is when it was
+    measured, on the monotonic clock since the run began. ``phases`` (ns since the request) and
+    ``facts`` (identity facts read inside the instance, such as kernel_release, boot_id, processes,
+    rootfs_fingerprint, cpus, memory_total_bytes) stand on the first row of an instance and are
+    None on its others.
     """
 
     schema: Literal[1] = 1
@@ -212,11 +213,36 @@ class Skipped:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class Protocol:
+    """Why a run has as many blocks as it has; see ``benchmarks.stopping``.
+
+    Block 0 is the warm-up if there was one. ``pilot_blocks`` were measured before
+    ``wanted_blocks`` were planned from them; ``reached_ratio`` is the half width of the widest
+    interval that ``precision_ratio`` was asked of. ``end`` says what ended the run.
+    """
+
+    warmup: bool
+    pilot_blocks: int
+    wanted_blocks: int
+    precision_ratio: int | float | None = None
+    reached_ratio: int | float | None = None
+    budget_s: int | float | None = None
+    end: Literal["plan", "precision", "budget", "most"] = "plan"
+
+    def __post_init__(self) -> None:
+        _not_negative(pilot_blocks=self.pilot_blocks, wanted_blocks=self.wanted_blocks)
+        for name in ("precision_ratio", "reached_ratio", "budget_s"):
+            _not_negative(**{name: getattr(self, name) or 0})
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class Run:
     """One execution of a suite. ``started_at`` and ``ended_at`` are wall clock, ISO 8601, UTC.
 
     ``images`` maps a reference to its digest, ``accelerators`` a backend to what it ran on;
-    ``environment`` is plain JSON: CPU, kernel, governor, mitigations, clock source.
+    ``environment`` is plain JSON: CPU, kernel, governor, mitigations, clock source, and what the
+    machine did besides (``before``, ``during`` block by block, ``after``). ``protocol`` is absent
+    in records older than it.
     """
 
     schema: Literal[1] = 1
@@ -230,6 +256,7 @@ class Run:
     limits: Limits
     versions: Mapping[str, str]
     environment: Mapping[str, Any]
+    protocol: Protocol | None = None
     accelerators: Mapping[str, Accelerator]
     skipped: tuple[Skipped, ...]
     command: tuple[str, ...]

@@ -13,7 +13,10 @@ from dataclasses import dataclass
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Cell:
-    """One instance to measure. ``block`` and ``order`` (place inside the block) count from 1."""
+    """One instance to measure. ``order``, the place inside the block, counts from 1.
+
+    ``block`` does so, too; 0 is the warm-up.
+    """
 
     block: int
     order: int
@@ -35,6 +38,11 @@ def schedule(
     return tuple(
         cell for block in range(1, blocks + 1) for cell in _block(labels, workloads, block, seed)
     )
+
+
+def warm_up(labels: Sequence[str], workloads: Sequence[str], seed: int) -> tuple[Cell, ...]:
+    """Block 0: every workload meets every label once, and nothing of it counts."""
+    return _block(labels, workloads, 0, seed)
 
 
 def _block(

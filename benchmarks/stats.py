@@ -4,8 +4,8 @@ The unit of analysis is the instance, one per block and label. Two labels are co
 ratio of their medians; its interval comes from resampling *blocks*, both arms together, because
 what disturbs a block disturbs both (percentile bootstrap; Efron & Tibshirani 1993, ch. 13). The
 bias-corrected and accelerated interval (BCa, ibid. ch. 14) was tried and is worse here: a median's
-jackknife is too coarse for its acceleration, and with drift it covers 82 % at 6 blocks and 85 % at
-10 where the plain one covers 94 % and 96 % (``tests/unit/benchmarks/test_calibration.py``). A
+jackknife is too coarse for its acceleration, and with drift it covers 83 % at 6 blocks and 90 % at
+10 where the plain one covers 94 % and 98 % (``tests/unit/benchmarks/test_calibration.py``). A
 comparison of the baseline with itself (A/A) gives the noise floor, and no difference below twice
 that floor is claimed. With fewer than six blocks no interval is claimed at all. Every draw comes
 from a seed that depends on the run's seed and the comparison only, so numbers do not change when

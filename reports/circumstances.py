@@ -5,7 +5,7 @@ from collections.abc import Iterator, Mapping, Sequence
 
 from benchmarks.results import Results, Run
 from benchmarks.summary import Summary
-from reports.style import NOTHING, format_bytes, format_ns, subject
+from reports.style import NOTHING, format_bytes, format_ns, format_percent, subject
 from reports.table import Table
 from reports.words import ENGLISH, Words
 
@@ -85,7 +85,8 @@ def arm_table(run: Run, words: Words = ENGLISH) -> Table:
 
 def environment_table(run: Run, words: Words = ENGLISH) -> Table:
     """The machine, and what ran on it."""
-    pairs = [*_flat(run.environment, words)]
+    told = {name: fact for name, fact in run.environment.items() if name != "during"}
+    pairs = [*_flat(told, words)]  # block by block it is in the checks, and in the data
     pairs += [
         (words("word.accelerator_of", name=name), f"{each.name}: {each.sentence}")
         for name, each in run.accelerators.items()
@@ -112,10 +113,27 @@ def provenance_table(run: Run, words: Words = ENGLISH) -> Table:
         ("boot_profile", run.boot_profile),
         ("started", run.started_at),
         ("ended", run.ended_at or NOTHING),
+        *(("protocol", told) for told in [_protocol(run, words)] if told),
         ("outcome", run.outcome),
     ]
     told = tuple((words(f"record.{name}"), value) for name, value in rows)
     return Table(caption=words("caption.provenance"), head=_pair(words), rows=told)
+
+
+def _protocol(run: Run, words: Words) -> str:
+    """Why there are as many blocks as there are."""
+    stated = run.protocol
+    if stated is None:
+        return ""
+    told = [words("word.warmup")] if stated.warmup else []
+    if (asked := stated.precision_ratio) is not None:
+        known = stated.reached_ratio
+        reached = words("word.unknown") if known is None else format_percent(known)
+        told.append(words("word.pilot", count=stated.pilot_blocks))
+        told.append(words("word.precision", asked=format_percent(asked), reached=reached))
+    if stated.budget_s is not None:
+        told.append(words("word.budget", budget=format_ns(stated.budget_s * 1e9)))
+    return "; ".join(told)
 
 
 def _pair(words: Words) -> tuple[str, str]:

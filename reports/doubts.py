@@ -10,6 +10,7 @@ from reports.style import (
     NOTHING,
     format_interval,
     format_margin,
+    format_ns,
     format_percent,
     format_ratio,
     subject,
@@ -77,6 +78,7 @@ def warnings(results: Results, summary: Summary, words: Words = ENGLISH) -> tupl
         found.append(words("warning.torn", torn=results.torn))
     if run.plan.blocks < MIN_BLOCKS:
         found.append(words("warning.blocks", count=run.plan.blocks, needed=MIN_BLOCKS))
+    found += _stopped(run, words)
     if not summary.floors:
         found.append(words("warning.no_control"))
     if wide := _widened(summary):
@@ -91,6 +93,22 @@ def warnings(results: Results, summary: Summary, words: Words = ENGLISH) -> tupl
         for (control, twin), metrics in apart.items()
     ]
     return (*found, *odds.shape_warnings(summary, words))
+
+
+def _stopped(run: Run, words: Words) -> list[str]:
+    """That there are fewer blocks than were wanted."""
+    stated = run.protocol
+    if stated is None:
+        return []
+    found = []
+    if stated.end == "budget" and stated.budget_s is not None:
+        budget, wanted = format_ns(stated.budget_s * 1e9), stated.wanted_blocks
+        found.append(words("warning.budget", budget=budget, count=run.plan.blocks, wanted=wanted))
+    asked, reached = stated.precision_ratio, stated.reached_ratio
+    if asked is not None and reached is not None and reached > asked:
+        told = {"asked": format_percent(asked), "reached": format_percent(reached)}
+        found.append(words("warning.imprecise", count=run.plan.blocks, **told))
+    return found
 
 
 def _widened(summary: Summary) -> str:

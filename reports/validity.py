@@ -19,6 +19,7 @@ from reports.words import ENGLISH, Words
 
 LOAD_FOR_EACH_CPU = 0.2
 STOLEN_SHARE = 0.005
+INSTRUMENT_SHARE = 0.05
 _TICKS_PER_S = 100
 """USER_HZ: what /proc/stat counts in on every Linux this runs on."""
 _STEADY_CLOCKS = {"tsc", "kvm-clock", "arch_sys_counter"}
@@ -74,6 +75,8 @@ def checks(results: Results, summary: Summary, words: Words = ENGLISH) -> tuple[
 
 def _blocks(run: Run, words: Words) -> Answer:
     seen = words("check.blocks.seen", count=run.plan.blocks, needed=MIN_BLOCKS)
+    if run.protocol is not None and run.protocol.warmup:
+        seen += words("check.blocks.warmup")
     return (State.PASS if run.plan.blocks >= MIN_BLOCKS else State.FAIL), seen
 
 
@@ -197,6 +200,75 @@ def _swap(run: Run, words: Words) -> Answer:
     return (State.WARN if size else State.PASS), format_bytes(size)
 
 
+def _turbo(run: Run, words: Words) -> Answer:
+    match run.environment.get("turbo"):
+        case True:
+            return State.WARN, words("check.turbo.on")
+        case False:
+            return State.PASS, words("check.turbo.off")
+        case _:
+            return State.UNKNOWN, words("check.unread")
+
+
+def _thermal(run: Run, words: Words) -> Answer:
+    return _none_more(run, "throttled", words)
+
+
+def _swapping(run: Run, words: Words) -> Answer:
+    return _none_more(run, "swapped_pages", words)
+
+
+def _neighbours(run: Run, words: Words) -> Answer:
+    """Other virtual machines: before the run none of those that run is ours."""
+    count = _number(_table(run.environment.get("before")).get("virtual_machines"))
+    if count is None:
+        return State.UNKNOWN, words("check.unread")
+    seen = words("check.neighbours.seen", count=f"{count:.0f}")
+    return (State.WARN if count else State.PASS), seen
+
+
+def _instrument(run: Run, words: Words) -> Answer:
+    """What the harness used of a processor while instances were alive: it should be waiting."""
+    used = _table(run.environment.get("instrument"))
+    cpu_ns, alive_ns = (_number(used.get(k)) for k in ("harness_cpu_ns", "instances_alive_ns"))
+    if cpu_ns is None or not alive_ns:
+        return State.UNKNOWN, words("check.instrument.none")
+    share = max(0.0, cpu_ns / alive_ns)
+    seen = words(
+        "check.instrument.seen",
+        share=format_percent(share),
+        limit=format_percent(INSTRUMENT_SHARE),
+    )
+    return (State.WARN if share > INSTRUMENT_SHARE else State.PASS), seen
+
+
+def _none_more(run: Run, name: str, words: Words) -> Answer:
+    """A count since the boot that must not grow while the run is on; told with the worst block."""
+    before, after = (
+        _number(_table(run.environment.get(when)).get(name)) for when in ("before", "after")
+    )
+    if before is None or after is None:
+        return State.UNKNOWN, words("check.unread")
+    more = max(0.0, after - before)
+    seen = words("check.more", count=f"{more:.0f}")
+    blocks = _grown(run, name, before)
+    if blocks:
+        seen += words("check.in_blocks", blocks=", ".join(blocks[:8]))
+    return (State.WARN if more else State.PASS), seen
+
+
+def _grown(run: Run, name: str, before: float) -> list[str]:
+    """The blocks during which the count grew."""
+    during = run.environment.get("during")
+    grown = []
+    for each in during if isinstance(during, list) else []:
+        now = _number(_table(each).get(name))
+        if now is not None and now > before:
+            grown.append(str(_table(each).get("block")))
+        before = before if now is None else now
+    return grown
+
+
 def _thp(run: Run, words: Words) -> Answer:
     return _chosen(run.environment.get("transparent_hugepages"), {"madvise", "never"}, words)
 
@@ -214,11 +286,16 @@ _MACHINE: Mapping[str, Callable[[Run, Words], Answer]] = {
     "load": _load,
     "steal": _steal,
     "governor": _governor,
+    "turbo": _turbo,
+    "thermal": _thermal,
     "smt": _smt,
     "swap": _swap,
+    "swapping": _swapping,
+    "neighbours": _neighbours,
     "thp": _thp,
     "ksm": _ksm,
     "clocksource": _clocksource,
+    "instrument": _instrument,
 }
 
 

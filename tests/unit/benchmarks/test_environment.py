@@ -7,7 +7,13 @@ from pathlib import Path
 
 import pytest
 
-from benchmarks.environment import cgroup_layout, environment, versions
+from benchmarks.environment import (
+    cgroup_layout,
+    environment,
+    load,
+    versions,
+    virtual_machines,
+)
 from benchmarks.meters import allocated_bytes, descendants, memory, rollup
 
 V1 = "30 24 0:26 / /sys/fs/cgroup/memory rw - cgroup cgroup rw,memory"
@@ -27,6 +33,24 @@ def test_nothing_names_the_machine_or_its_owner() -> None:
     assert socket.gethostname() not in text or len(socket.gethostname()) < 4
     assert str(Path.home()) not in text
     assert f'"{getpass.getuser()}"' not in text
+
+
+def test_virtual_machines_are_counted_by_the_names_of_processes(tmp_path: Path) -> None:
+    names = ["qemu-system-x86", "sh", "firecracker", "not-qemu-system"]
+    for pid, name in enumerate(names, start=10):
+        (tmp_path / str(pid)).mkdir()
+        (tmp_path / str(pid) / "comm").write_text(f"{name}\n")
+    (tmp_path / "self").mkdir()
+    (tmp_path / "99").mkdir()  # gone between listing and reading
+    assert virtual_machines(tmp_path) == 2
+
+
+def test_what_else_happens_is_counted_since_the_boot() -> None:
+    before, after = load(), load()
+    assert before.keys() == after.keys()
+    for name in ("stolen_ticks", "swapped_pages", "throttled"):
+        assert before[name] is None or 0 <= before[name] <= after[name]
+    assert before["virtual_machines"] >= 0
 
 
 def test_the_memory_of_a_process_is_ordered_by_definition() -> None:

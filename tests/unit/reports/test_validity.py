@@ -13,12 +13,19 @@ from reports import summary_of
 from reports.validity import Check, State, checks
 
 WriteRun = Callable[..., Path]
+AT_REST = {"swapped_pages": 7, "throttled": 0, "virtual_machines": 0}
 QUIET: dict[str, Any] = {
     "cpus": 2, "hypervisor": False, "governor": "performance", "smt": "off", "swap_bytes": 0,
     "transparent_hugepages": "madvise", "ksm": "0", "clocksource": "tsc",
-    "before": {"load_averages": [0.1, 0, 0], "stolen_ticks": 100},
-    "after": {"load_averages": [0.9, 0, 0], "stolen_ticks": 110},
+    "before": {"load_averages": [0.1, 0, 0], "stolen_ticks": 100, **AT_REST},
+    "during": [{"block": 1, **AT_REST}, {"block": 2, **AT_REST}],
+    "after": {"load_averages": [0.9, 0, 0], "stolen_ticks": 110, **AT_REST},
+    "turbo": False, "instrument": {"harness_cpu_ns": 1, "instances_alive_ns": 1000},
 }  # fmt: skip
+MACHINE = (
+    "hypervisor", "load", "steal", "governor", "turbo", "thermal", "smt", "swap", "swapping",
+    "neighbours", "thp", "ksm", "clocksource", "instrument",
+)  # fmt: skip
 
 
 @pytest.fixture
@@ -41,18 +48,7 @@ def with_environment(results: Results, **changes: Any) -> Results:
 
 def test_a_quiet_machine_passes(results: Results) -> None:
     found = answered(results)
-    machine = (
-        "hypervisor",
-        "load",
-        "steal",
-        "governor",
-        "smt",
-        "swap",
-        "thp",
-        "ksm",
-        "clocksource",
-    )
-    assert {found[name].state for name in machine} == {State.PASS}
+    assert {found[name].state for name in MACHINE} == {State.PASS}
     assert "0.0160 %" in found["steal"].seen  # 10 ticks of 2 processors in 312 s
     assert all(check.effect and check.title for check in found.values())
 
@@ -61,14 +57,19 @@ def test_a_quiet_machine_passes(results: Results) -> None:
     ("name", "changes"),
     [
         ("hypervisor", {"hypervisor": True}),
-        ("load", {"before": {"load_averages": [0.41, 0, 0], "stolen_ticks": 100}}),
-        ("steal", {"after": {"stolen_ticks": 100 + 313}}),
+        ("load", {"before": {**QUIET["before"], "load_averages": [0.41, 0, 0]}}),
+        ("steal", {"after": {**QUIET["after"], "stolen_ticks": 100 + 313}}),
         ("governor", {"governor": "powersave"}),
         ("smt", {"smt": "on"}),
         ("swap", {"swap_bytes": 1 << 30}),
         ("thp", {"transparent_hugepages": "always"}),
         ("ksm", {"ksm": "1"}),
         ("clocksource", {"clocksource": "hpet"}),
+        ("turbo", {"turbo": True}),
+        ("thermal", {"after": {**QUIET["after"], "throttled": 3}}),
+        ("swapping", {"after": {**QUIET["after"], "swapped_pages": 9}}),
+        ("neighbours", {"before": {**QUIET["before"], "virtual_machines": 2}}),
+        ("instrument", {"instrument": {"harness_cpu_ns": 60, "instances_alive_ns": 1000}}),
     ],
 )
 def test_each_disturbance_is_seen_alone(
@@ -82,18 +83,14 @@ def test_each_disturbance_is_seen_alone(
 
 def test_what_the_machine_does_not_show_is_not_passed(results: Results) -> None:
     found = answered(with_run(results, environment={}))
-    machine = (
-        "hypervisor",
-        "load",
-        "steal",
-        "governor",
-        "smt",
-        "swap",
-        "thp",
-        "ksm",
-        "clocksource",
-    )
-    assert {found[name].state for name in machine} == {State.UNKNOWN}
+    assert {found[name].state for name in MACHINE} == {State.UNKNOWN}
+
+
+def test_the_blocks_in_which_something_grew_are_named(results: Results) -> None:
+    during = [{"block": n, "throttled": count} for n, count in ((1, 0), (2, 4), (3, 4), (4, 5))]
+    after = {**QUIET["after"], "throttled": 5}
+    found = answered(with_environment(results, during=during, after=after))
+    assert found["thermal"].seen == "5 times during the run (block 2, 4)"
 
 
 def test_the_design_is_judged(results: Results) -> None:
@@ -178,7 +175,7 @@ def test_a_strangers_environment_always_has_answers(
         samples=(),
     )
     found = answered(results)
-    assert len(found) == 15
+    assert len(found) == 20
     assert all(check.seen.isprintable() for check in found.values())
 
 
