@@ -78,11 +78,27 @@ def main(argv: Sequence[str] | None = None) -> int:
         os.dup2(os.open(os.devnull, os.O_WRONLY), 1)  # the interpreter flushes once more
         return 128 + signal.SIGPIPE
     except Exception as error:
-        if "--debug" in words:
+        if _debugs(words):
             raise
         print(f"isoscope: {_unforeseen(error)}", file=sys.stderr)
         return OURS
     return status
+
+
+def _debugs(words: Sequence[str]) -> bool:
+    """Whether ``--debug`` is ours: after an image it is a word of the command's."""
+    verb, *rest = words
+    if verb != "run":
+        return "--debug" in rest
+    left = iter(rest)
+    for word in left:
+        if word == "--debug":
+            return True
+        if word == "--on" or word in _TAKES_VALUE:
+            next(left, None)
+        elif not word.startswith("-") or word == "--":
+            return False
+    return False
 
 
 def _unforeseen(error: Exception) -> str:
@@ -135,14 +151,20 @@ def _bench(rest: list[str]) -> int:
 
 def _compare(rest: list[str]) -> int:
     from reports import cli
+    from runtime.container.interrupts import end_on_termination
 
+    end_on_termination()  # or a page that is being written would leave its draft
     return cli.compare_main(rest)
 
 
 def _doctor(rest: list[str]) -> int:
     from benchmarks import doctor_cli
 
-    return doctor_cli.main(rest)
+    try:
+        return doctor_cli.main(rest)
+    finally:  # what is left is tidying up at exit, and it ends by itself
+        for number in (signal.SIGTERM, signal.SIGHUP):
+            signal.signal(number, signal.SIG_IGN)
 
 
 def _gc(rest: list[str]) -> int:
@@ -187,7 +209,9 @@ def _volume(rest: list[str]) -> int:
 
 def _report(rest: list[str]) -> int:
     from reports import cli
+    from runtime.container.interrupts import end_on_termination
 
+    end_on_termination()  # or a page that is being written would leave its draft
     return cli.main(rest)
 
 

@@ -1,8 +1,8 @@
 """``bench``, and ``run`` for the backends that are no engine of their own.
 
 Prints to standard error while it works; the results are files. Exit status: 0 when the run ended
-(failed instances are results), 1 when no instance gave a value, 125 for a failure of ours, 130
-after Ctrl-C, 2 for wrong usage.
+(failed instances are results), 1 when no instance gave a value, 125 for a failure of ours, 128+n
+if signal n ended it (130: Ctrl-C), 2 for wrong usage.
 """
 
 import argparse
@@ -15,9 +15,11 @@ import sys
 from collections.abc import Callable, Sequence
 from dataclasses import asdict
 from pathlib import Path
+from types import FrameType
+from typing import NoReturn
 
 from benchmarks.backends import BACKENDS, OWN, PEERS
-from benchmarks.errors import BenchmarkError, Interrupted
+from benchmarks.errors import BenchmarkError, Interrupted, Terminated
 from benchmarks.explain import explained
 from benchmarks.failures import failed_arms, has_values
 from benchmarks.results import read_run
@@ -32,7 +34,6 @@ from runtime.image import Image, Store, find_image
 
 MOST_BLOCKS = 10_000
 NOTHING_MEASURED = 1
-_INTERRUPTED = 128 + signal.SIGINT
 _BENCH_EPILOG = """\
 suites:
 {purposes}
@@ -48,7 +49,7 @@ examples:
 One run at a time measures on a machine: the lock is in /run/lock, or where ISOSCOPE_LOCK says.
 
 exit status: 0 the run ended and something was measured, 1 no instance gave a value, 2 wrong usage,
-125 a failure of ours, 130 interrupted (what is finished is kept).
+125 a failure of ours, 128+n ended by signal n, 130 being Ctrl-C (what is finished is kept).
 """
 _TOOLS_MADE_BY = (
     "./isoscope image bootstrap debian && ./isoscope image build -t bench"
@@ -78,13 +79,29 @@ def main(argv: Sequence[str], *, publish: Publish, document: Document) -> int:
                 return _run(rest)
     except (BenchmarkError, RuntimeFault) as error:
         status = error.status if isinstance(error, CommandNotRunnable) else commandline.OURS
-        return commandline.ended_by(error, status=status, debug="--debug" in rest)
+        return commandline.ended_by(error, status=status, debug=_debugs(verb, rest))
     except Interrupted as stopped:
         again = shlex.join(["./isoscope", "bench", "--resume", str(stopped.directory)])
         print(
             f"isoscope: interrupted; what is finished is kept; to go on: {again}", file=sys.stderr
         )
-        return _INTERRUPTED
+        return 128 + stopped.number
+    except Terminated as stopped:  # before there was a run to go on with
+        print("isoscope: interrupted", file=sys.stderr)
+        return 128 + stopped.number
+
+
+def _terminated(number: int, _: FrameType | None) -> NoReturn:
+    raise Terminated(number)
+
+
+def _debugs(verb: str, words: Sequence[str]) -> bool:
+    """Whether ``--debug`` is ours: after the image it is a word of the command's."""
+    if verb != "run":
+        return "--debug" in words
+    name = words[1] if words[:1] == ["--on"] else "host"
+    mine = words[2:] if words[:1] == ["--on"] else words
+    return bool(run_parser(name).parse_args(mine).debug)
 
 
 def _bench(argv: Sequence[str], publish: Publish, document: Document) -> int:
@@ -100,7 +117,7 @@ def _bench(argv: Sequence[str], publish: Publish, document: Document) -> int:
         parser.error(f"--precision needs a pilot of {MIN_BLOCKS} blocks or more, not {pilot}")
     for number in (signal.SIGTERM, signal.SIGHUP):
         if signal.getsignal(number) is not signal.SIG_IGN:  # as nohup(1) wants it
-            signal.signal(number, signal.default_int_handler)
+            signal.signal(number, _terminated)
     directory = _measured(arguments)
     results = read_run(directory)
     failed, has_any = failed_arms(results), has_values(results)

@@ -1,7 +1,7 @@
 """``doctor``: what this machine can do, and how to get the rest.
 
 Each rung is printed when it has been tried. Exit status: 0 if host, container and vm all run
-here, 1 if one of them does not, 130 after Ctrl-C, 2 for wrong usage.
+here, 1 if one of them does not, 128+n if signal n ended it (130: Ctrl-C), 2 for wrong usage.
 """
 
 import json
@@ -16,6 +16,7 @@ from benchmarks.doctor.render import Style, render_part, render_rung, render_ver
 from benchmarks.doctor.rung import Rung
 from benchmarks.doctor.verdict import Verdict, verdict
 from runtime.commandline import Parser
+from runtime.container.interrupts import end_on_termination
 
 SCHEMA = 1
 _INTERRUPTED = 128 + signal.SIGINT
@@ -27,8 +28,7 @@ def main(argv: Sequence[str]) -> int:
     arguments = doctor_parser().parse_args(argv)
     from benchmarks.doctor.ladder import ladder  # noqa: PLC0415 - the engines
 
-    for number in (signal.SIGTERM, signal.SIGHUP):
-        signal.signal(number, signal.default_int_handler)
+    end_on_termination()
     try:
         found = _print_json(ladder()) if arguments.json else _print_text(ladder())
     except KeyboardInterrupt:

@@ -32,9 +32,18 @@ class Busy(BenchmarkError):  # noqa: N818 - named by what is the case
     """Another run is measuring on this machine; two at once would measure each other."""
 
 
-class Interrupted(KeyboardInterrupt):
-    """A run was stopped by a signal; what it finished is safe in *directory*."""
+class Terminated(KeyboardInterrupt):
+    """A signal other than Ctrl-C's asks us to stop."""
 
-    def __init__(self, directory: Path) -> None:
+    def __init__(self, number: int) -> None:
+        super().__init__(number)
+        self.number = number
+
+
+class Interrupted(KeyboardInterrupt):
+    """A run was stopped by signal *number*; what it finished is safe in *directory*."""
+
+    def __init__(self, directory: Path, *, number: int) -> None:
         super().__init__(str(directory))
         self.directory = directory
+        self.number = number

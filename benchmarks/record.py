@@ -1,5 +1,6 @@
 """A run's record while it is on: what was planned may grow or shrink, how it ended is kept."""
 
+import signal
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from dataclasses import replace
@@ -8,7 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from benchmarks import environment
-from benchmarks.errors import BenchmarkError, Interrupted
+from benchmarks.errors import BenchmarkError, Interrupted, Terminated
 from benchmarks.results import Outcome, Protocol, Run, write_run
 
 
@@ -49,9 +50,10 @@ def recorded(directory: Path, run: Run) -> Iterator[Record]:
     record = Record(directory, run)
     try:
         yield record
-    except KeyboardInterrupt:
+    except KeyboardInterrupt as stop:
         record.ends("interrupted")
-        raise Interrupted(directory) from None
+        number = stop.number if isinstance(stop, Terminated) else signal.SIGINT
+        raise Interrupted(directory, number=number) from None
     except BaseException:
         with suppress(BenchmarkError):  # the first error is the one to show
             record.ends("failed")

@@ -1,8 +1,8 @@
 """``isoscope report RUN...`` and ``isoscope compare RUN RUN``.
 
-RUN is the folder of a run, or its id under ./results. Exit status: 0; 2 for a usage error or an
-unknown run; 1 if a run cannot be read, a report cannot be written, or two runs are not comparable
-(what makes them so is printed, and the page is written all the same).
+RUN is the folder of a run, or its id under ./results. Exit status: 0; 1 if two runs are not
+comparable (what makes them so is printed, and the page is written all the same); 2 for a command
+line that cannot be read; 125 if a run is not there or cannot be read, or a report not be written.
 """
 
 import sys
@@ -13,11 +13,11 @@ from benchmarks.errors import BenchmarkError
 from benchmarks.results import RUN_FILE, write_atomically
 from reports import publish, summary_of
 from reports.words import LANGUAGES, Words
-from runtime.commandline import Parser
+from runtime.commandline import OURS, USAGE, Parser
 from runtime.fault import printable
 
 RESULTS = Path("results")
-_CANNOT, _USAGE = 1, 2
+NOT_COMPARABLE = 1
 
 
 def main(argv: Sequence[str]) -> int:
@@ -28,15 +28,15 @@ def main(argv: Sequence[str]) -> int:
         return int(end.code or 0)
     runs = _found(options.runs)
     if isinstance(runs, str):
-        return _complain("report", runs, status=_USAGE)
+        return _complain("report", runs, status=OURS)
     if options.format == "html" and options.out is not None and len(runs) > 1:
         return _complain(
-            "report", "--out takes one page, but several runs were named", status=_USAGE
+            "report", "--out takes one page, but several runs were named", status=USAGE
         )
     try:
         _report(runs, options.format, options.out, Words(language=options.lang))
     except BenchmarkError as wrong:
-        return _complain("report", str(wrong), status=_CANNOT)
+        return _complain("report", str(wrong), status=OURS)
     return 0
 
 
@@ -48,12 +48,12 @@ def compare_main(argv: Sequence[str]) -> int:
         return int(end.code or 0)
     runs = _found([options.earlier, options.later])
     if isinstance(runs, str):
-        return _complain("compare", runs, status=_USAGE)
+        return _complain("compare", runs, status=OURS)
     try:
         is_allowed = _compare(runs, options.format, options.html, Words(language=options.lang))
     except BenchmarkError as wrong:
-        return _complain("compare", str(wrong), status=_CANNOT)
-    return 0 if is_allowed else _CANNOT
+        return _complain("compare", str(wrong), status=OURS)
+    return 0 if is_allowed else NOT_COMPARABLE
 
 
 def report_parser() -> Parser:

@@ -33,6 +33,9 @@ if TYPE_CHECKING:
     from rich.table import Table
 
 PLAIN_WIDTH = 100
+"""Of sentences that go to a file or a pipe. Rows of tables are not broken there: what reads them
+reads lines."""
+UNBROKEN_WIDTH = 1000
 WIDE = 78
 """Below this many columns only what is compared stands in the table."""
 _ASCII = str.maketrans(
@@ -50,7 +53,7 @@ def print_results(
     """Print the summary to *stream*, standard output if None."""
     with _console(stream if stream is not None else sys.stdout) as (console, told):
         for part in _parts(results, summary, told, words, width=console.width):
-            console.print(part)
+            _say(console, part)
 
 
 def print_comparison(
@@ -64,10 +67,10 @@ def print_comparison(
         lead = words(
             "page.compare_lead", later=comparison.later.run, earlier=comparison.earlier.run
         )
-        console.print(told(lead))
-        console.print(told(forbidding(comparison, words) or words("page.comparable"), 2000))
+        _say(console, told(lead))
+        _say(console, told(forbidding(comparison, words) or words("page.comparable"), 2000))
         for each in comparison.differences:
-            console.print(told(f"  {each.what}: {each.earlier} / {each.later}", 200))
+            _say(console, told(f"  {each.what}: {each.earlier} / {each.later}", 200))
         table = Table(box=None, padding=(0, 2, 0, 0), pad_edge=False)
         for index, name in enumerate(shown.head[1:]):
             numeric = index in (1, 2)
@@ -99,7 +102,7 @@ def _console(out: TextIO) -> "Iterator[tuple[Console, _Told]]":
     yield (
         Console(
             file=out,
-            width=PLAIN_WIDTH if is_plain else _width(out),
+            width=UNBROKEN_WIDTH if is_plain else _width(out),
             no_color=is_plain,
             highlight=False,
             markup=False,
@@ -107,6 +110,12 @@ def _console(out: TextIO) -> "Iterator[tuple[Console, _Told]]":
         ),
         told,
     )
+
+
+def _say(console: "Console", part: "Table | str") -> None:
+    """A sentence is broken into lines, a table's rows only by a terminal that is too narrow."""
+    is_broken = isinstance(part, str) and console.width == UNBROKEN_WIDTH
+    console.print(part, width=PLAIN_WIDTH if is_broken else None)
 
 
 def _width(terminal: TextIO) -> int:
@@ -153,7 +162,7 @@ def _table(summary: Summary, words: Words, *, is_wide: bool, with_troubles: bool
     against = next(subject(row.arm) for row in summary.rows if row.arm.label == summary.baseline)
     gap = 2 if is_wide else 1
     table = Table(box=None, title_justify="left", padding=(0, gap, 0, 0), pad_edge=False)
-    table.add_column("", overflow="fold", min_width=17 if is_wide else None)
+    table.add_column("", overflow="fold", min_width=17)
     table.add_column(words("column.median"), justify="right", no_wrap=True)
     table.add_column(
         words("column.ratio", base=printable(against, limit=16)),

@@ -40,9 +40,16 @@ def main(argv: Sequence[str]) -> int:
         return _VERBS[verb](rest)
     except RuntimeFault as error:
         status = error.status if isinstance(error, CommandNotRunnable) else commandline.OURS
-        return commandline.ended_by(error, status=status, debug="--debug" in rest)
+        return commandline.ended_by(error, status=status, debug=_debugs(verb, rest))
     except KeyboardInterrupt:
         return _INTERRUPTED
+
+
+def _debugs(verb: str, words: Sequence[str]) -> bool:
+    """Whether ``--debug`` is ours: after the image it is a word of the command's."""
+    if verb == "run":
+        return bool(run_parser().parse_args(words).debug)
+    return "--debug" in words
 
 
 def _run(argv: Sequence[str]) -> int:

@@ -174,3 +174,10 @@ def test_help_names_the_verbs() -> None:
     for verb in ("bench", "report", "run", "image"):
         assert verb in done.stdout.decode()
     assert isoscope().returncode == 2
+
+
+@pytest.mark.parametrize("on", [[], ["--on", "host"]])
+def test_debug_among_the_words_of_the_command_is_not_ours(on: list[str]) -> None:
+    done = isoscope("run", *on, "no-such-image", "echo", "--debug")
+    assert done.returncode == 125
+    assert len(done.stderr.splitlines()) == 1

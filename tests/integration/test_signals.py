@@ -13,6 +13,7 @@ from pathlib import Path
 
 import leftovers
 import pytest
+from unit.reports.synthetic import write_synthetic_run
 
 from benchmarks.results import read_record
 from runtime.image import Image, Store, state_dir
@@ -107,9 +108,22 @@ def test_bench(tmp_path: Path) -> None:
     for number in [signal.SIGINT, signal.SIGTERM, signal.SIGHUP] * (MOMENTS // 3):
         words = ["bench", "boot", "--on", "host,container", "--out", str(tmp_path)]
         status, said = hurt(words, number, stream.uniform(1.0, 3.0))
-        assert status == 128 + signal.SIGINT, said
+        assert status == 128 + number, said
         assert "Traceback" not in said
         assert "interrupted" in said
     records = [read_record(path.parent) for path in tmp_path.glob("*/run.json")]
     assert records
     assert {record.outcome for record in records} == {"interrupted"}
+
+
+@pytest.mark.parametrize("words", [["doctor"], ["report"], ["compare"]])
+def test_every_verb_ends_with_the_signals_number(words: list[str], tmp_path: Path) -> None:
+    folder = write_synthetic_run(tmp_path)
+    runs = {"doctor": 0, "report": 1, "compare": 2}[words[0]]
+    for number in (signal.SIGTERM, signal.SIGINT):
+        status, said = hurt([*words, *[str(folder)] * runs], number, 0.35)
+        assert status in {128 + number, -number}, said
+        assert "Traceback" not in said or status == -number
+    assert {path.name for path in folder.iterdir()} <= {
+        "run.json", "samples.jsonl", "report.html"
+    }  # fmt: skip

@@ -54,10 +54,10 @@ def test_markdown_goes_to_a_file_too(folder: Path, tmp_path: Path) -> None:
     ("argv", "status", "sentence"),
     [
         ([], 2, "RUN is missing; try 'isoscope report --help'"),
-        (["absent"], 2, "isoscope report: no run 'absent', neither as a folder nor under"),
+        (["absent"], 125, "isoscope report: no run 'absent', neither as a folder nor under"),
         (["synthetic-1", "--format", "pdf"], 2, "invalid choice: 'pdf'"),
         (["synthetic-1", "synthetic-1", "--out", "x"], 2, "--out takes one page"),
-        (["synthetic-1", "--out", "absent/x"], 1, "absent/x cannot be written: No such file"),
+        (["synthetic-1", "--out", "absent/x"], 125, "absent/x cannot be written: No such file"),
     ],
 )
 @pytest.mark.usefixtures("folder")
@@ -72,7 +72,7 @@ def test_errors_are_one_line_with_a_status(
 
 def test_a_malformed_run_is_one_line(folder: Path, capsys: pytest.CaptureFixture[str]) -> None:
     (folder / "run.json").write_text("{}")
-    assert main(["synthetic-1"]) == 1
+    assert main(["synthetic-1"]) == 125
     said = capsys.readouterr().err
     assert said.count("\n") == 1
     assert "run.json: field 'run' is missing" in said

@@ -214,7 +214,7 @@ def test_runs_that_are_not_comparable_say_so_with_a_status(
 @pytest.mark.parametrize(
     ("argv", "status", "sentence"),
     [
-        (["absent", "absent"], 2, "isoscope compare: no run 'absent'"),
+        (["absent", "absent"], 125, "isoscope compare: no run 'absent'"),
         (["absent"], 2, "LATER is missing"),
     ],
 )

@@ -45,6 +45,21 @@ def test_plain_text_has_no_colours_and_a_fixed_width(write_synthetic: WriteRun) 
     assert max(len(line) for line in text.splitlines()) <= PLAIN_WIDTH
 
 
+def test_long_rows_are_broken_by_no_pipe(write_synthetic: WriteRun) -> None:
+    folder = write_synthetic()
+    results, summary = reports.summary_of(folder)
+    name = "a-backend-whose-name-is-longer-than-most"
+    rows = tuple(
+        replace(row, arm=replace(row.arm, label=name)) if row.arm.label == "container" else row
+        for row in summary.rows
+    )
+    stream = io.StringIO()
+    print_results(results, replace(summary, rows=rows), stream=stream)
+    told = [line for line in stream.getvalue().splitlines() if line.startswith(f"  {name} ")]
+    assert len(told) == 9
+    assert max(map(len, told)) > 97  # where they were broken
+
+
 def test_a_strangers_text_steers_nothing(write_synthetic: WriteRun) -> None:
     skipped = (Skipped(backend=EVIL, reason=EVIL, remedy=EVIL),)
     text = printed(write_synthetic(suite=EVIL, skipped=skipped))
