@@ -31,6 +31,8 @@ from reports.style import format_bytes
 from reports.words import ENGLISH, Words
 
 RESAMPLES = 10_000
+PREPARATION = "prepare"
+"""The metric that is timed once for an image and a backend, however many runs tell of it."""
 _CHUNK_VALUES = 4_000_000
 _MACHINE = ("cpu", "cpus", "memory_bytes", "machine", "hypervisor")
 _SETTINGS = (
@@ -232,7 +234,7 @@ Place = tuple[Workload, Metric, Arm]
 
 
 def _places(earlier: Run, later: Run) -> list[Place]:
-    """Every cell of the later run's plan, then those that only the earlier one has."""
+    """The cells of both plans: the later run's order, each metric's labels together."""
     found: dict[tuple[str, str, str], Place] = {}
     for run in (later, earlier):
         for workload in run.plan.workloads:
@@ -240,7 +242,9 @@ def _places(earlier: Run, later: Run) -> list[Place]:
                 for arm in run.plan.backends:
                     key = (workload.name, metric.name, arm.label)
                     found.setdefault(key, (workload, metric, arm))
-    return list(found.values())
+    places = list(found.values())
+    metrics = list(dict.fromkeys((workload.name, metric.name) for workload, metric, _ in places))
+    return sorted(places, key=lambda place: metrics.index((place[0].name, place[1].name)))
 
 
 def _why_not(earlier: Run, later: Run, place: Place, words: Words) -> str | None:
@@ -266,7 +270,14 @@ def _why_not(earlier: Run, later: Run, place: Place, words: Words) -> str | None
     new_metric = next(each for each in new_work.metrics if each.name == metric.name)
     if old_work.argv != new_work.argv or _definition(old_metric) != _definition(new_metric):
         return words("compare.definition")
+    if metric.name == PREPARATION and _is_cached(later, new_arm):
+        return words("compare.cached")
     return None
+
+
+def _is_cached(run: Run, arm: Arm) -> bool:
+    """Whether *run* found the image prepared: what it tells was timed in an earlier run."""
+    return any(cost.cached and cost.backend == arm.backend for cost in run.preparations)
 
 
 def _definition(metric: Metric) -> tuple[str | None, ...]:

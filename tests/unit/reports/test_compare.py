@@ -1,3 +1,4 @@
+import itertools
 import json
 import re
 import statistics
@@ -9,11 +10,11 @@ from typing import Any
 import numpy as np
 import pytest
 
-from benchmarks.results import Accelerator, Limits, Results, Sample, read_run, write_run
+from benchmarks.results import Accelerator, Limits, Results, Sample, Workload, read_run, write_run
 from benchmarks.stats import Verdict
 from benchmarks.summary import Summary, summarise
 from reports.cli import compare_main
-from reports.compare import RunComparison, compare, unpaired_ratio
+from reports.compare import Cell, RunComparison, compare, unpaired_ratio
 from reports.compare_view import forbidding
 
 WriteRun = Callable[..., Path]
@@ -51,6 +52,41 @@ def test_the_same_run_twice_is_equal_and_never_worse(base: Results) -> None:
     assert not told & {Verdict.HIGHER, Verdict.LOWER}
     assert Verdict.EQUIVALENT in told
     assert all(cell.ratio is None or cell.ratio.estimate == 1 for cell in found.cells)
+
+
+def test_a_preparation_that_was_not_timed_again_is_not_compared(base: Results) -> None:
+    template = base.run.plan.workloads[0].metrics[0]
+    timed = replace(template, name="prepare", start="image in the store", stop="startable")
+    prepare = Workload(name="prepare", argv=(), metrics=(timed,))
+    plan = replace(base.run.plan, workloads=(prepare, *base.run.plan.workloads))
+    row = replace(
+        base.samples[0], block=0, workload="prepare", metric="prepare", value=5, unit="ns",
+        status="ok", error=None, phases=None, facts=None, label="host", backend="host",
+    )  # fmt: skip
+    first = replace(base, samples=(row, *base.samples))
+    costs = tuple(replace(cost, cached=True) for cost in base.run.preparations)
+
+    def prepared(later: Side) -> Cell:
+        found = compared(side(first, plan=plan), later)
+        (cell,) = [each for each in found.cells if each.metric.name == "prepare"]
+        return cell
+
+    again = prepared(side(first, plan=plan))
+    assert (again.verdict, again.why_not) == (Verdict.ONCE, None)
+    cached = prepared(side(first, plan=plan, preparations=costs))
+    assert (cached.ratio, cached.verdict) == (None, None)
+    assert cached.why_not == "made before the later run, which did not time it again"
+
+
+def test_a_label_that_is_missing_later_stands_in_its_metrics_group(base: Results) -> None:
+    arms = tuple(arm for arm in base.run.plan.backends if arm.label != "container")
+    rows = tuple(each for each in base.samples if each.label != "container")
+    later = replace(base, samples=rows)
+    found = compared(side(base), side(later, plan=replace(base.run.plan, backends=arms)))
+    groups = [name for name, _ in itertools.groupby(cell.metric.name for cell in found.cells)]
+    assert len(groups) == len(set(groups))
+    gone = [cell for cell in found.cells if cell.arm.label == "container"]
+    assert {cell.why_not for cell in gone} == {"not in the later run"}
 
 
 def test_a_change_is_found_with_its_size(base: Results) -> None:
