@@ -23,6 +23,8 @@ isoscope: one OCI image as a plain process, a container and a virtual machine, m
   isoscope bench [SUITE]            measure here; the report is written beside the results
   isoscope report RUN               the report of a run again: html, md, json or csv
   isoscope compare RUN RUN          what changed between two runs
+  isoscope results ls|show|export|import
+                                    the runs there are; their samples for other programs
   isoscope run [--on BACKEND] IMAGE [CMD…]
                                     run a command, isolated as BACKEND does: container, vm, host
   isoscope image ls|inspect|bootstrap|rm|pull|push|copy|tags|login|logout
@@ -215,6 +217,14 @@ def _report(rest: list[str]) -> int:
     return cli.main(rest)
 
 
+def _results(rest: list[str]) -> int:
+    from reports import results_cli
+    from runtime.container.interrupts import end_on_termination
+
+    end_on_termination()
+    return results_cli.main(rest)
+
+
 def _run(rest: list[str]) -> int:
     backend, words = _split_backend(rest)
     match backend:
@@ -266,6 +276,7 @@ _VERBS = {
     "network": _network,
     "registry": _registry,
     "report": _report,
+    "results": _results,
     "run": _run,
     "volume": _volume,
 }
@@ -341,6 +352,7 @@ _PARSERS = {
     "network": "runtime.network.cli:network_parser",
     "registry": "runtime.image.registry.cli:registry_parser",
     "report": "reports.cli:report_parser",
+    "results": "reports.results_cli:results_parser",
     "volume": "runtime.volume.cli:volume_parser",
 }
 """Where the parser of a verb is made; ``run`` has one for each backend."""
