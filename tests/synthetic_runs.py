@@ -36,7 +36,12 @@ SAMPLE = Sample(
 )
 
 
-def run_with(labels: Sequence[str], metric: Metric = METRIC, blocks: int = 10) -> Run:
+def run_with(
+    labels: Sequence[str],
+    metric: Metric = METRIC,
+    blocks: int = 10,
+    workloads: tuple[Workload, ...] | None = None,
+) -> Run:
     return Run(
         run="r",
         suite="s",
@@ -45,7 +50,7 @@ def run_with(labels: Sequence[str], metric: Metric = METRIC, blocks: int = 10) -
                 Arm(label=label, backend=label.rstrip("'"), accelerator=None, note=None)
                 for label in labels
             ),
-            workloads=(Workload(name="boot", argv=(), metrics=(metric,)),),
+            workloads=workloads or (Workload(name="boot", argv=(), metrics=(metric,)),),
             blocks=blocks,
             seed=1,
             order="o",
