@@ -7,9 +7,11 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from benchmarks.results import Results, Run, Sample
+from benchmarks.results import Protocol, Results, Run, Sample
 from benchmarks.summary import summarise
 from reports import summary_of
+from reports.circumstances import provenance_table
+from reports.doubts import warnings
 from reports.validity import Check, State, checks
 
 WriteRun = Callable[..., Path]
@@ -182,3 +184,33 @@ def test_a_strangers_environment_always_has_answers(
 @pytest.fixture
 def run_alone(results: Results) -> Run:
     return results.run
+
+
+def test_fewer_blocks_than_wanted_are_told(results: Results) -> None:
+    stated = Protocol(
+        warmup=True, pilot_blocks=6, wanted_blocks=40, precision_ratio=0.05, reached_ratio=0.12,
+        budget_s=1200, end="budget",
+    )  # fmt: skip
+    stopped = with_run(results, protocol=stated)
+    told = warnings(stopped, summarise(stopped, resamples=200, seed=1))
+    assert "The budget of 1200 s ended the run after 10 of 40 blocks." in told
+    assert "Intervals of ±5.00 % were asked for; after 10 blocks the widest was ±12.0 %." in told
+    rows = {row[0]: row[1] for row in provenance_table(stopped.run).rows}
+    assert rows["protocol"] == (
+        "a warm-up block; a pilot of 6 blocks; intervals of ±5.00 % wanted, ±12.0 % reached; "
+        "at most 1200 s"
+    )
+    assert "protocol" not in {row[0]: row[1] for row in provenance_table(results.run).rows}
+
+
+def test_two_groups_and_a_drift_are_told(results: Results) -> None:
+    def bent(sample: Sample) -> Sample:
+        if sample.value is None or sample.label != "host" or sample.metric != "boot.exit":
+            return sample
+        return replace(sample, value=1e6 * (1 + sample.block / 10))
+
+    summary = summarise(
+        replace(results, samples=tuple(map(bent, results.samples))), resamples=200, seed=1
+    )
+    (drift,) = [each for each in warnings(results, summary) if each.startswith("Values that")]
+    assert "host boot.exit (+" in drift
