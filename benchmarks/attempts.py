@@ -153,7 +153,7 @@ class Attempts:
 
 
 def play(
-    stage: Stage, workload: Workload | Ensemble, outcome: Outcome, cost: Cost
+    stage: Stage, workload: Workload | Ensemble, outcome: Outcome, cost: Cost | None = None
 ) -> None:
     """Measure *workload* on *stage*: one instance, while it runs and when it is gone, or several.
 
@@ -164,6 +164,7 @@ def play(
     if isinstance(workload, Ensemble):
         outcome.values |= workload.perform(stage, outcome.facts, outcome.phases)
         return
+    cost = Cost() if cost is None else cost
     limit_s = workload.timeout_s if workload.runs_to_exit else 0.0
     argv = workload.record.argv
     with stage.instance(argv, exit_within_s=limit_s, before=cost.starts) as instance:
