@@ -128,7 +128,7 @@ def test_a_deadline_is_ours() -> None:
         (("bench", "--on", "host,moon"), 2, "unknown backend 'moon'"),
         (("bench", "slow"), 2, "--help"),
         (("bench", "--image", "no-such-image"), 125, "no image named"),
-        (("report", "no-such-run"), 2, "no-such-run"),
+        (("report", "no-such-run"), 125, "no-such-run"),
         (("fly",), 2, "isoscope --help"),
         (("image", "inspect", "no-such-image"), 125, "no image named"),
     ],
