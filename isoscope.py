@@ -120,10 +120,13 @@ def _hold_standard_descriptors() -> None:
 
 
 def _dispatch(words: list[str]) -> int:
-    verb, *rest = words
+    is_asked = words[0] == "__knows" and len(words) > 1
+    verb, *rest = words[is_asked:]
     if verb not in _VERBS:
         print(f"isoscope: no verb {verb!r}; see 'isoscope --help'", file=sys.stderr)
         return USAGE
+    if is_asked:  # what the script asks before it sets anything up
+        return 0
     if os.geteuid() != 0 and _is_for_root(verb, rest):
         _become_root_of_our_own()
     return _VERBS[verb](rest)

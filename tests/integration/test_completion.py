@@ -229,6 +229,5 @@ def test_every_verb_is_offered_and_told_and_reached() -> None:
     verbs = isoscope._VERBS.keys() - {"__complete"}
     assert verbs <= isoscope._told_verbs().keys()
     assert verbs == isoscope._PARSERS.keys() | {"run"}
-    script = (ROOT / "isoscope").read_text()
     for verb in verbs:
-        assert f" {verb} " in script or f" {verb})" in script, verb
+        assert isoscope.main(["__knows", verb]) == 0

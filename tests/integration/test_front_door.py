@@ -2,6 +2,7 @@
 
 import json
 import os
+import shutil
 import subprocess
 import sys
 from collections.abc import Iterator
@@ -166,6 +167,23 @@ def test_images_are_listed_and_inspected(busybox: Image) -> None:
     assert busybox.digest in seen.stdout.decode()
     assert Store().resolve("busybox").digest == busybox.digest
     assert state_dir().is_dir()
+
+
+def test_nothing_is_set_up_for_a_misspelt_verb(tmp_path: Path) -> None:
+    for name in ("isoscope", "isoscope.py", "requirements.lock"):
+        shutil.copy(ROOT / name, tmp_path)
+    argv = [str(tmp_path / "isoscope"), "bensh"]
+    done = subprocess.run(argv, capture_output=True, check=False)
+    assert done.returncode == 2
+    assert "no verb 'bensh'" in one_line(done)
+    assert not (tmp_path / ".venv").exists()
+
+
+def test_every_verb_is_reached_by_the_script() -> None:
+    done = subprocess.run(
+        [str(ROOT / "isoscope"), "results", "--help"], capture_output=True, check=False
+    )
+    assert done.returncode == 0
 
 
 def test_help_names_the_verbs() -> None:

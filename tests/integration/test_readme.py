@@ -18,6 +18,7 @@ SMALLER = {
     "./isoscope bench boot --on container,vm --blocks 20 --seed 1": LESS,
     "./isoscope bench boot --blocks 6 --json": LESS,
     "./isoscope bench boot --on vm,vm:restored": LESS,
+    "./isoscope bench boot --precision 5% --budget 20m": "--budget 10s --on host,container",
     "./isoscope bench boot --on host,container,vm,runc,crun,bwrap,podman,docker,qemu": LESS,
 }
 """What is added to a command that takes the minutes that it says."""
