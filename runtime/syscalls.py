@@ -114,6 +114,11 @@ OPEN_TREE_CLONE = 1
 OPEN_TREE_CLOEXEC = 0o2000000
 MOVE_MOUNT_F_EMPTY_PATH = 0x04
 MOVE_MOUNT_T_EMPTY_PATH = 0x40
+IN_MODIFY = 0x02
+IN_MOVED_TO = 0x80
+IN_CREATE = 0x100
+IN_NONBLOCK = 0o4000
+IN_CLOEXEC = 0o2000000
 MOUNT_ATTR_RDONLY = 1
 MOUNT_ATTR_NOSUID = 2
 MOUNT_ATTR_NODEV = 4
@@ -265,6 +270,17 @@ def openat2(dirfd: int, path: str, flags: int, resolve: int) -> int:
     return _check(
         _libc.syscall(_NR_OPENAT2, dirfd, os.fsencode(path), how, len(how)), "openat2", path
     )
+
+
+def inotify_init1(flags: int) -> int:
+    """A descriptor on which is told what happens to watched files (inotify(7))."""
+    return _check(_libc.inotify_init1(flags), "inotify_init1", f"{flags:#x}")
+
+
+def inotify_add_watch(fd: int, path: str, mask: int) -> int:
+    """Have *fd* tell of the events *mask* (IN_MODIFY, …) in *path*; the number of the watch."""
+    code = _libc.inotify_add_watch(fd, os.fsencode(path), ctypes.c_uint(mask))
+    return _check(code, "inotify_add_watch", path)
 
 
 def open_tree(dirfd: int, path: str, flags: int) -> int:

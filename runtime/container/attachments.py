@@ -113,7 +113,7 @@ def _source(
     if request.source:
         return named[request.source]
     own = directory / "volumes" / str(number) / "files"
-    own.mkdir(parents=True)
+    own.mkdir(parents=True, exist_ok=True)  # there already in a container that is started again
     own.chmod(0o755)
     return own
 

@@ -7,7 +7,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Protocol
 
 from runtime.container.attachments import Wishes, foreseen, given
 from runtime.container.facts import HostFacts, host_facts
@@ -147,8 +147,19 @@ def container_spec(
 def explain(image: Image, argv: Sequence[str], options: Options) -> Plan:
     """The plan for running *argv*; nothing of it is done, but the image is unpacked if need be."""
     with using_snapshots(Store(), image) as layers:
-        spec = _spec(image, argv, options, layers.paths, name="0" * 12)
+        spec = spec_of(image, argv, options, layers.paths, name="0" * 12)
         return plan(foreseen(spec, options.attached), host_facts())
+
+
+class Joined(Protocol):
+    """The init of a running container, held so that no other process can take its place."""
+
+    @property
+    def pidfd(self) -> int:
+        """Its process descriptor."""
+
+    def poll(self) -> int | None:
+        """Its exit status once it has ended."""
 
 
 class Container:
@@ -232,12 +243,12 @@ def container(
     """
     with ExitStack() as undo:
         layers = undo.enter_context(using_snapshots(Store(), image, showing=showing))
-        spec = _spec(image, argv, options, layers.paths, name=secrets.token_hex(6))
+        spec = spec_of(image, argv, options, layers.paths, name=secrets.token_hex(6))
         facts = host_facts() if facts is None else facts
         yield undo.enter_context(_started(image, spec, options, facts, stdio))
 
 
-def _spec(
+def spec_of(
     image: Image, argv: Sequence[str], options: Options, lower: tuple[Path, ...], *, name: str
 ) -> ContainerSpec:
     """The container on *lower*, or on one tree where mount(2) has no room for all of them."""
@@ -263,9 +274,7 @@ def _started(
         directory = new_directory(spec.id)
         undo.callback(remove_instance, directory, groups)
         record_owner(directory, groups, image=image.digest)
-        for layer in ("upper", "work", "root"):
-            (directory / layer).mkdir()
-        imitate(directory / "upper", Path(spec.lower[0]))
+        make_layers(directory, Path(spec.lower[0]))
         layers = [Path(path) for path in spec.lower]
         spec, network = undo.enter_context(given(spec, options.attached, layers))
         decided = plan(spec, facts)
@@ -277,12 +286,19 @@ def _started(
             yield Container(spec, facts, init, executor=executor, network=network)
 
 
+def make_layers(directory: Path, lower: Path) -> None:
+    """What overlayfs wants of an instance; its root directory looks as the image's, *lower*."""
+    for layer in ("upper", "work", "root"):
+        (directory / layer).mkdir()
+    imitate(directory / "upper", lower)
+
+
 @contextmanager
 def piped(
     decided: Plan,
     stdin: bytes,
     *,
-    within: Process | None = None,
+    within: Joined | None = None,
     executor: Executor | None = None,
 ) -> Iterator[tuple[Process, Gathering]]:
     """Start *decided* with pipes for its input and output; it is dead when the block is left.

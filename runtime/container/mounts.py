@@ -50,7 +50,9 @@ _READ_ONLY = ("/proc/bus", "/proc/fs", "/proc/irq", "/proc/sys", "/proc/sysrq-tr
 def plan_root(spec: ContainerSpec, facts: HostFacts) -> Iterator[Step]:
     """Steps after which ``/`` is the image under a writable layer, and nothing else is left."""
     root = f"{spec.directory}/root"
-    told = overlay_options(spec.lower, spec.directory, facts.owned_ids)
+    told = overlay_options(
+        spec.lower, spec.directory, facts.owned_ids, is_volatile=not spec.is_kept
+    )
     private = syscalls.MS_REC | syscalls.MS_PRIVATE
     yield Step("mount", ("", "/", "", private, ""), "nothing we mount shows outside")
     yield from _plan_sources(spec.mounts)
@@ -72,17 +74,21 @@ def plan_root(spec: ContainerSpec, facts: HostFacts) -> Iterator[Step]:
     yield Step("chdir", ("/",), "stand in the new root")
 
 
-def overlay_options(lower: tuple[str, ...], directory: str, owned_ids: int | None) -> str:
+def overlay_options(
+    lower: tuple[str, ...], directory: str, owned_ids: int | None, *, is_volatile: bool = True
+) -> str:
     """What overlayfs is told; more than MAX_OPTIONS_BYTES do not arrive (mount(2): one page).
 
     Redirects and metadata-only copies are off, so that the upper directory holds whole files; they
-    are with userxattr, by which the root of a user namespace has attributes that he may write.
+    are with userxattr, by which the root of a user namespace has attributes that he may write. A
+    volatile one syncs nothing, and what is in it counts for nothing after a crash.
     """
     base = _common(lower)
     names = ":".join(os.path.relpath(path, base) if base else path for path in lower)
     own = f"upperdir={directory}/upper,workdir={directory}/work"
     whole = "redirect_dir=off,metacopy=off" if owned_ids is None else "userxattr"
-    return f"lowerdir={names},{own},{whole},volatile"
+    told = f"lowerdir={names},{own},{whole}"
+    return f"{told},volatile" if is_volatile else told
 
 
 def _common(lower: tuple[str, ...]) -> str:

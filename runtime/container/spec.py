@@ -73,7 +73,8 @@ class ContainerSpec:
     must exist with ``upper``, ``work`` and ``root`` in it, all on one file system that overlayfs
     takes as upper. *within* is a path of groups, made before, that the container's own are made
     in. *protection* is how far it is locked in, *seccomp* whether calls are filtered. *network* is
-    OWN_NETWORK, HOST_NETWORK, or a path that opens a network namespace made before.
+    OWN_NETWORK, HOST_NETWORK, or a path that opens a network namespace made before. What a kept
+    one writes is to survive a crash of the machine.
     """
 
     id: str
@@ -87,6 +88,7 @@ class ContainerSpec:
     network: str = OWN_NETWORK
     mounts: tuple[Mount, ...] = ()
     protection: Protection = Protection()  # noqa: RUF009 - a frozen value
+    is_kept: bool = False
 
     def __post_init__(self) -> None:
         """Raise SpecError for paths that overlayfs's option string cannot carry."""

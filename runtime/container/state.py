@@ -1,7 +1,8 @@
 """What instances leave on disk while they live, and how the remains of dead owners are removed.
 
 Each instance has a directory with an ``owner.json``: who started it (pid and start time, since
-numbers are reused) and which control groups it made. Whoever finds the owner dead may remove it.
+numbers are reused) and which control groups it made. Whoever finds the owner dead may remove it,
+unless its ``record.json`` says that it is kept; then only its groups go.
 """
 
 import json
@@ -9,7 +10,7 @@ import os
 import re
 import time
 from collections.abc import Iterator, Sequence
-from contextlib import suppress
+from contextlib import ExitStack, suppress
 from dataclasses import dataclass
 from functools import cache
 from pathlib import Path
@@ -17,7 +18,14 @@ from pathlib import Path
 from runtime.container.cgroups import kill_members, remove_tree
 from runtime.errors import RuntimeFault
 from runtime.image import state_dir
+from runtime.image.durable import locked_directory_if_free, locked_if_free
 from runtime.image.removal import remove_tree as remove_files
+
+RECORD = "record.json"
+"""Stands in the directory of an instance that can be found again; see ``kept.record``."""
+
+READERS = "readers"
+"""Who reads what an instance left holds a shared lock on this file in its directory."""
 
 _REMOVAL_DEADLINE_S = 5.0
 _NAME = re.compile(r"(?:[a-z]-)?[0-9a-f]{10,12}")
@@ -98,32 +106,55 @@ def remove_instance(directory: Path, groups: Sequence[Path] | None = None) -> No
     The *groups* are those recorded, unless the caller knows them.
     """
     for group in groups_of(directory) if groups is None else groups:
-        if not _is_removed(group):
-            _empty(group)
-            remove_tree(group)
+        _remove_group(group)
     _remove_mark(directory)
     remove_files(directory)
 
 
 def instances_of(image: str) -> tuple[str, ...]:
-    """The ids of the living instances that stand on the image with the digest *image*."""
+    """The ids of the living or kept instances that stand on the image with the digest *image*."""
     try:
         directories = sorted(instances_dir().iterdir())
     except FileNotFoundError:
         return ()
     return tuple(
-        d.name for d in directories if (_owner(d) or {}).get("image") == image and _owner_lives(d)
+        d.name
+        for d in directories
+        if (_owner(d) or {}).get("image") == image and (_owner_lives(d) or is_kept(d))
     )
 
 
 def sweep() -> tuple[str, ...]:
-    """Remove every instance whose owner is dead; their ids. Costs one listing if there is none."""
+    """Remove every instance whose owner is dead; their ids. Costs one listing if there is none.
+
+    Of those that are kept only the groups are removed, and they are not told of.
+    """
     try:
         directories = sorted(instances_dir().iterdir())
     except FileNotFoundError:
         return ()
     dead = [d for d in directories if not _owner_lives(d)]
-    return tuple(d.name for d in dead if _removed(d))
+    return tuple(d.name for d in dead if not _is_tidied(d) and _removed(d))
+
+
+def is_kept(directory: Path) -> bool:
+    """Whether the instance in *directory* is to stay when it has ended.
+
+    A record that cannot be read is kept: it is somebody's, and ``rm`` removes it.
+    """
+    try:
+        record = json.loads((directory / RECORD).read_bytes())
+    except (FileNotFoundError, NotADirectoryError):
+        return False
+    except (OSError, ValueError):
+        return True
+    return not isinstance(record, dict) or record.get("is_kept") is not False
+
+
+def remove_groups(directory: Path) -> None:
+    """Kill what still runs in the recorded groups of *directory*, and remove them."""
+    for group in groups_of(directory):
+        _remove_group(group)
 
 
 def started_ticks(pid: int) -> int | None:
@@ -145,11 +176,34 @@ def _our_ticks(pid: int) -> int | None:
     return started_ticks(pid)
 
 
+def _is_tidied(directory: Path) -> bool:
+    """Whether nothing is left to do for the ended instance in *directory*: it is to stay."""
+    if not is_kept(directory):
+        return False
+    with suppress(OSError), locked_directory_if_free(directory) as is_ours:
+        if is_ours and not _owner_lives(directory):  # nobody starts it again meanwhile
+            remove_groups(directory)
+    return True
+
+
 def _removed(directory: Path) -> bool:
-    """Whether *directory* could be removed; one that cannot be must not keep the others."""
-    with suppress(OSError):
+    """Whether *directory* could be removed; one that cannot be must not keep the others.
+
+    Who waits for its end may still read how it was.
+    """
+    with suppress(OSError), ExitStack() as undo:
+        if (directory / READERS).exists() and not undo.enter_context(
+            locked_if_free(directory / READERS)
+        ):
+            return False
         remove_instance(directory)
     return not directory.exists()
+
+
+def _remove_group(group: Path) -> None:
+    if not _is_removed(group):
+        _empty(group)
+        remove_tree(group)
 
 
 def _owner_lives(directory: Path) -> bool:

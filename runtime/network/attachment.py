@@ -8,7 +8,7 @@ interface, whoever was killed and however.
 
 import os
 import secrets
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass, field, replace
 from ipaddress import IPv4Address, IPv4Interface
@@ -33,6 +33,8 @@ class Attachment:
     """What an instance gets: a namespace to enter, files to see, and what to tell about it.
 
     *namespace* is a path that can be opened; *files* maps what stands in /etc to what it shows.
+    After *keep* the instance stays on the network when the block is left, until its last process
+    has ended.
     """
 
     namespace: str
@@ -40,6 +42,7 @@ class Attachment:
     ports: tuple[Port, ...] = ()
     files: Mapping[str, str] = field(default_factory=dict)
     notices: tuple[str, ...] = ()
+    keep: Callable[[], object] = field(default=lambda: None, compare=False)
 
 
 @contextmanager
@@ -69,7 +72,8 @@ def attached(
                 instance=instance, link=f"isv-{secrets.token_hex(4)}", address=IPv4Address(0),
                 names=tuple(dict.fromkeys((*names, hostname, instance))), ports=own_ports,
             ))  # fmt: skip
-            undo.callback(_leave, network, lease)
+            leaving = undo.enter_context(ExitStack())
+            leaving.callback(_leave, network, lease)
             _configure(inside, lease, standing, network)
         yield Attachment(
             namespace=f"/proc/{os.getpid()}/fd/{namespace}",
@@ -77,6 +81,7 @@ def attached(
             ports=own_ports,
             files=own_files(directory, hostname, lease.address, gateway(standing.subnet)),
             notices=() if notice is None else (notice,),
+            keep=leaving.pop_all,
         )
 
 

@@ -24,7 +24,7 @@ from runtime.container.launch.program import (
     assemble,
     read_report,
 )
-from runtime.container.launch.recipe import executor_name
+from runtime.container.launch.recipe import EXECUTOR, program_name
 from runtime.container.steps import Plan
 from runtime.errors import RuntimeFault, StepError, SyscallError
 
@@ -192,7 +192,7 @@ def _spawn(descriptors: dict[int, int]) -> int:
 
 def _code() -> bytes:
     home = os.environ.get("ISOSCOPE_HOME") or "/var/lib/isoscope"
-    name = executor_name(os.uname().machine)
+    name = program_name(EXECUTOR, os.uname().machine)
     try:
         with open(f"{home}/programs/{name}", "rb") as file:
             return file.read()

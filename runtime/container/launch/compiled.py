@@ -7,7 +7,7 @@ so that nothing which a container may do to its parent's program outlives it (CV
 import fcntl
 import os
 import signal
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from contextlib import ExitStack
 from functools import cache
 from pathlib import Path
@@ -20,7 +20,7 @@ from runtime.container.launch.program import (
     assemble,
     read_report,
 )
-from runtime.container.launch.recipe import ALL_FLAGS, FLAGS, SOURCE, executor_name
+from runtime.container.launch.recipe import ALL_FLAGS, EXECUTOR, FLAGS, program_name
 from runtime.container.steps import Plan
 from runtime.errors import RuntimeFault, Unsupported
 from runtime.image import cache_dir, state_dir
@@ -45,7 +45,7 @@ class CompiledExecution:
     """
 
     def __init__(self, plan: Plan, *, writes_end: bool) -> None:
-        self._code, why = _made(os.uname().machine, state_dir())
+        self._code, why = _made(Path(EXECUTOR), os.uname().machine, state_dir())
         if why is not None:
             raise why
         self._program = assemble(plan, os.uname().machine, writes_end=writes_end)
@@ -62,45 +62,64 @@ class CompiledExecution:
 
     def spawn(self, descriptors: Mapping[int, int]) -> int:
         """Start it with *descriptors*, number there -> number here; its pid."""
-        with ExitStack() as undo:
-            sealed = _memory("isoscope", self._code)
-            undo.callback(os.close, sealed)
-            fcntl.fcntl(sealed, _F_ADD_SEALS, _ALL_SEALS)
-            code = _above(sealed, undo)
-            moves = [
-                (os.POSIX_SPAWN_DUP2, fd if fd == target else _above(fd, undo), target)
-                for target, fd in (*descriptors.items(), (PROGRAM, self._memory))
-            ]
-            return os.posix_spawn(
-                f"/proc/self/fd/{code}", ("isoscope",), {},
-                file_actions=moves, setsigmask=_EVERY, setsigdef=RESET,
-            )  # fmt: skip
+        given = {**descriptors, PROGRAM: self._memory}
+        return spawn(self._code, ("isoscope",), {}, given)
 
     def report(self) -> Report:
         """What it has told so far."""
         return read_report(self._program, os.pread(self._memory, len(self._program.image), 0))
 
 
+def spawn(
+    code: bytes, argv: Sequence[str], env: Mapping[str, str], descriptors: Mapping[int, int]
+) -> int:
+    """Run the program *code* with *descriptors*, number there -> number here; its pid.
+
+    No signal reaches it but those that nobody can hold back: a terminal sends to everybody.
+    """
+    with ExitStack() as undo:
+        sealed = _memory("isoscope", code)
+        undo.callback(os.close, sealed)
+        fcntl.fcntl(sealed, _F_ADD_SEALS, _ALL_SEALS)
+        program = _above(sealed, undo)
+        moves = [
+            (os.POSIX_SPAWN_DUP2, fd if fd == target else _above(fd, undo), target)
+            for target, fd in descriptors.items()
+        ]
+        return os.posix_spawn(
+            f"/proc/self/fd/{program}", argv, env,
+            file_actions=moves, setsigmask=_EVERY, setsigdef=RESET,
+        )  # fmt: skip
+
+
 def obstacle() -> RuntimeFault | None:
     """Why there is no compiled executor here; None if there is one."""
-    return _made(os.uname().machine, state_dir())[1]
+    return _made(Path(EXECUTOR), os.uname().machine, state_dir())[1]
+
+
+def program_of(source: Path) -> bytes:
+    """What the freestanding C program *source* becomes on this machine. Raises Unsupported."""
+    code, why = _made(source, os.uname().machine, state_dir())
+    if why is not None:
+        raise why
+    return code
 
 
 @cache
-def _made(machine: str, home: Path) -> tuple[bytes, RuntimeFault | None]:
+def _made(source: Path, machine: str, home: Path) -> tuple[bytes, RuntimeFault | None]:
     """The program, or why there is none: asked once, since compiling takes a moment."""
     try:
-        target = cache_dir("programs") / executor_name(machine)
+        target = cache_dir("programs") / program_name(str(source), machine)
         if not target.exists():
-            _compile(machine, target)
+            _compile(source, machine, target)
         return target.read_bytes(), None
     except RuntimeFault as error:
         return b"", error
     except OSError as error:
-        return b"", Unsupported(f"no executor in {home}: {error.strerror}")
+        return b"", Unsupported(f"no {source.stem} in {home}: {error.strerror}")
 
 
-def _compile(machine: str, target: Path) -> None:
+def _compile(source: Path, machine: str, target: Path) -> None:
     """Make *target* whole or not at all. Raises Unsupported."""
     import shutil  # noqa: PLC0415 - needed once a machine, not once a start
     import subprocess  # noqa: PLC0415
@@ -108,21 +127,23 @@ def _compile(machine: str, target: Path) -> None:
 
     compiler = shutil.which("cc") or shutil.which("gcc")
     if machine not in FLAGS:
-        raise Unsupported(f"the executor is not written for {machine}")
+        raise Unsupported(f"the {source.stem} is not written for {machine}")
     if compiler is None:
-        raise Unsupported("no C compiler to make the executor", remedy=_REMEDY)
+        raise Unsupported(f"no C compiler to make the {source.stem}", remedy=_REMEDY)
     with tempfile.TemporaryDirectory(prefix=".making-", dir=target.parent) as scratch:
         draft = Path(scratch, target.name)
-        argv = [compiler, *ALL_FLAGS, *FLAGS[machine], "-o", str(draft), SOURCE]
+        argv = [compiler, *ALL_FLAGS, *FLAGS[machine], "-o", str(draft), str(source)]
         try:
             subprocess.run(
                 argv, check=True, capture_output=True, text=True, timeout=_COMPILE_LIMIT_S
             )
         except subprocess.CalledProcessError as error:
             first = (error.stderr.strip() or "no message").splitlines()[0]
-            raise Unsupported(f"the executor was not compiled: {first}", remedy=_REMEDY) from None
+            raise Unsupported(
+                f"the {source.stem} was not compiled: {first}", remedy=_REMEDY
+            ) from None
         except subprocess.TimeoutExpired:
-            raise Unsupported("the executor was not compiled in time") from None
+            raise Unsupported(f"the {source.stem} was not compiled in time") from None
         with draft.open("rb") as file:
             os.fsync(file.fileno())
         draft.rename(target)

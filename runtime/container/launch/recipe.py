@@ -1,11 +1,11 @@
-"""How ``executor.c`` is compiled, and what the result is called: by all that it is made of.
+"""How a C program of ours is compiled, and what it is called then: by all that it is made of.
 
 Light, so that who finds the executor made need not load what makes it.
 """
 
 from collections.abc import Mapping
 
-SOURCE = __file__.rpartition("/")[0] + "/executor.c"
+EXECUTOR = __file__.rpartition("/")[0] + "/executor.c"
 FLAGS: Mapping[str, tuple[str, ...]] = {"x86_64": ("-fcf-protection=none",), "aarch64": ()}
 """By machine, as uname(2) names it."""
 ALL_FLAGS = (
@@ -16,8 +16,8 @@ ALL_FLAGS = (
 )  # fmt: skip
 
 
-def executor_name(machine: str) -> str:
-    """The name of the executor's file for *machine*, which changes with its source and flags."""
+def program_name(source: str, machine: str) -> str:
+    """What *source* is called when compiled for *machine*: it changes with source and flags."""
     try:
         # The whole of hashlib takes ten times as long.
         from _sha256 import sha256  # type: ignore[import-not-found] # noqa: PLC0415
@@ -25,6 +25,7 @@ def executor_name(machine: str) -> str:
         from hashlib import sha256  # noqa: PLC0415
 
     recipe = sha256("\0".join((machine, *ALL_FLAGS, *FLAGS.get(machine, ()))).encode())
-    with open(SOURCE, "rb") as source:  # noqa: PTH123 - without pathlib
-        recipe.update(source.read())
-    return f"executor-{recipe.hexdigest()[:32]}"
+    with open(source, "rb") as file:  # noqa: PTH123 - without pathlib
+        recipe.update(file.read())
+    stem = source.rpartition("/")[2].removesuffix(".c")
+    return f"{stem}-{recipe.hexdigest()[:32]}"

@@ -1,0 +1,1 @@
+"""Containers that outlive the command that started them: their records, logs, verbs."""
