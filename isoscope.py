@@ -4,7 +4,7 @@ import errno
 import os
 import signal
 import sys
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -27,6 +27,17 @@ isoscope: one OCI image as a plain process, a container and a virtual machine, m
                                     the runs there are; their samples for other programs
   isoscope run [--on BACKEND] IMAGE [CMD…]
                                     run a command, isolated as BACKEND does: container, vm, host
+  isoscope ps [-a]                  the containers that run; run -d starts one that outlives us
+  isoscope exec CONTAINER CMD       one more command inside; -it for a shell
+  isoscope logs CONTAINER           what it has said; -f goes on until it ends
+  isoscope stop CONTAINER           ask it to end, then kill it
+  isoscope start CONTAINER          start it again, with all it wrote
+  isoscope restart CONTAINER        both of them
+  isoscope kill CONTAINER           send it a signal
+  isoscope wait CONTAINER           wait for its end; print its status
+  isoscope rm CONTAINER             remove it with all it wrote
+  isoscope rename CONTAINER NAME    call it otherwise
+  isoscope inspect CONTAINER        all that is known of it, as JSON
   isoscope image ls|inspect|bootstrap|rm|pull|push|copy|tags|login|logout
                                     the images of this machine, and those of registries
   isoscope image build CONTEXT      an image from a Dockerfile, in our own containers
@@ -206,6 +217,15 @@ def _registry(rest: list[str]) -> int:
     return image_verbs.registry(rest)
 
 
+def _kept(verb: str) -> Callable[[list[str]], int]:
+    def do(rest: list[str]) -> int:
+        from runtime import cli
+
+        return cli.main([verb, *rest])
+
+    return do
+
+
 def _volume(rest: list[str]) -> int:
     from runtime import cli
 
@@ -267,7 +287,13 @@ def _complete(rest: list[str]) -> int:
     return cli.complete_main(rest, verbs=_told_verbs(), parser_of=_parser_of)
 
 
+_KEPT = (
+    "exec", "inspect", "kill", "logs", "ps", "rename", "restart", "rm", "start", "stop", "wait",
+)  # fmt: skip
+"""What is done with containers that are there already."""
+
 _VERBS = {
+    **{verb: _kept(verb) for verb in _KEPT},
     "__complete": _complete,
     "bench": _bench,
     "compare": _compare,
@@ -319,6 +345,10 @@ def _parser_of(words: Sequence[str]) -> "tuple[Parser, Sequence[str]] | None":
 
     verb, *rest = words
     module, _, maker = _PARSERS.get(verb, "").partition(":")
+    if verb in _KEPT:
+        from runtime.container.kept.cli import parser_of
+
+        return parser_of(verb), rest
     if verb == "run":
         return _run_parser(_split_backend(rest)[0]), rest
     if words[:2] == ["image", "build"]:

@@ -8,7 +8,8 @@ import argparse
 import os
 import signal
 import sys
-from collections.abc import Sequence
+from collections.abc import Callable, Mapping, Sequence
+from contextlib import ExitStack
 from dataclasses import replace
 from functools import partial
 
@@ -16,8 +17,11 @@ from runtime import commandline, image_verbs
 from runtime.commandline import Parser
 from runtime.container import protecting
 from runtime.container.attachments import DEFAULT_NETWORK, NO_NETWORK, Wishes
+from runtime.container.attended import Console, attend, check_terminal, own_size, own_variables
 from runtime.container.container import Container, Options, container, explain
 from runtime.container.interrupts import end_on_termination
+from runtime.container.kept import finding
+from runtime.container.kept.kept import Kept, note
 from runtime.container.launch.process import CommandNotRunnable
 from runtime.container.spec import Limits
 from runtime.container.state import sweep
@@ -59,27 +63,76 @@ def _run(argv: Sequence[str]) -> int:
     attached = _wishes(arguments, image.config.exposed)
     options = protecting.protected(foreground_options(arguments), arguments)
     options = replace(options, attached=attached)
+    if arguments.tty and not (arguments.detach or arguments.explain):
+        check_terminal(reads=arguments.interactive)
+        env = own_variables() | dict(options.env)
+        options = replace(options, env=env, terminal=own_size())
     if arguments.explain:
         print(render(explain(image, command, options)), end="")
         return 0
     if os.geteuid() != 0 and (why := obstacle()) is not None:  # we could not become root
         raise why
     sweep()
-    return _foreground(image, command, options, timeout_s=arguments.timeout)
+    end_on_termination()
+    if arguments.detach:
+        return _detached(image, command, options, arguments)
+    return _foreground(image, command, options, arguments)
+
+
+def _detached(
+    image: Image, command: Sequence[str], options: Options, arguments: argparse.Namespace
+) -> int:
+    """Start it, and say which it is."""
+    for option, is_given in (
+        ("-t", arguments.tty), ("-i", arguments.interactive), ("--timeout", arguments.timeout),
+    ):  # fmt: skip
+        if is_given:
+            raise SpecError(
+                f"{option} makes no sense with -d: nobody would be there for it",
+                remedy="leave one out; isoscope exec -it goes into one that runs",
+            )
+    made, notices = Kept.run(
+        image, command, options,
+        name=arguments.name, image_name=arguments.image, is_kept=not arguments.rm,
+    )  # fmt: skip
+    for notice in notices:
+        print(f"isoscope: {notice}", file=sys.stderr)
+    print(made.id)
+    return 0
 
 
 def _foreground(
-    image: Image, command: Sequence[str], options: Options, *, timeout_s: float | None
+    image: Image, command: Sequence[str], options: Options, arguments: argparse.Namespace
 ) -> int:
-    """Run with our own descriptors as the workload's; end with its status."""
-    end_on_termination()
-    stdin = os.open(os.devnull, os.O_RDONLY) if sys.stdin is None or sys.stdin.isatty() else 0
-    with container(image, command, options, stdio=(stdin, 1, 2), showing=bars) as running:
+    """Run with our own descriptors, or a terminal, as the workload's; end with its status."""
+    if arguments.name:
+        with finding.naming(arguments.name):
+            pass  # said before anything is made; it is taken when it runs
+    null = os.open(os.devnull, os.O_RDWR)
+    no_input = sys.stdin is None or (sys.stdin.isatty() and not arguments.interactive)
+    stdio = (null if no_input else 0, 1, 2)
+    with ExitStack() as undo:
+        console = None
+        if options.terminal is not None:
+            stdio = (null, null, null)
+            console = undo.enter_context(Console())
+        running = undo.enter_context(
+            container(
+                image, command, options, stdio=stdio, console=_number(console), showing=bars
+            )
+        )
         _tell(running, {port.host for port in options.attached.ports})
-        status = running.process.poll(timeout_s)
+        note(running, image, options, name=arguments.name, asked=arguments.image)
+        if console is not None:
+            return attend(running.process, console, reads=arguments.interactive)
+        status = running.process.poll(arguments.timeout)
     if status is None:
-        raise RuntimeFault(f"no end after {timeout_s:g} s, so it was killed")
+        raise RuntimeFault(f"no end after {arguments.timeout:g} s, so it was killed")
     return status
+
+
+def _number(console: Console | None) -> int:
+    return -1 if console is None else console.fileno()
 
 
 def _tell(running: Container, chosen: set[int]) -> None:
@@ -161,7 +214,11 @@ def _attach(group: argparse._ArgumentGroup) -> None:
         action="store_true",
         help="lead a free port to each that the image exposes",
     )
-    add("--name", metavar="NAME", help="other members of its network find it by this")  # fmt: skip
+    add("--name", metavar="NAME", help="it is found by this, also by members of its network")
+    add("-d", "--detach", action="store_true", help="print its id and let it run on its own")
+    add("-i", "--interactive", action="store_true", help="pass on what is typed, too")
+    add("-t", "--tty", action="store_true", help="give it a terminal")
+    add("--rm", action="store_true", help="with -d: remove it when it has ended")
     protecting.add_options(group)
 
 
@@ -212,7 +269,22 @@ def _volume(argv: Sequence[str]) -> int:
     return volume_cli.main(argv)
 
 
-_VERBS = {
+def _kept(verb: str) -> Callable[[Sequence[str]], int]:
+    def do(argv: Sequence[str]) -> int:
+        from runtime.container.kept import cli as kept_cli  # noqa: PLC0415 - only these verbs'
+
+        return kept_cli.main(verb, argv)
+
+    return do
+
+
+KEPT_VERBS = (
+    "exec", "inspect", "kill", "logs", "ps", "rename", "restart", "rm", "start", "stop", "wait",
+)  # fmt: skip
+"""What is done with containers that are there already."""
+
+_VERBS: Mapping[str, Callable[[Sequence[str]], int]] = {
+    **{verb: _kept(verb) for verb in KEPT_VERBS},
     "run": _run,
     "image": image_verbs.image,
     "network": _network,

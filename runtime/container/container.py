@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Protocol
 
 from runtime.container.attachments import Wishes, foreseen, given
+from runtime.container.cgroups import Hierarchy
 from runtime.container.facts import HostFacts, host_facts
 from runtime.container.interrupts import delivered, held
 from runtime.container.launch.interpreter import run_steps
@@ -32,6 +33,7 @@ from runtime.container.state import (
     remove_instance,
 )
 from runtime.container.steps import Plan
+from runtime.container.terminal import Terminal
 from runtime.errors import RuntimeFault
 from runtime.image import (
     Image,
@@ -74,6 +76,7 @@ class Options:
     hostname: str | None = None
     attached: Wishes = Wishes()  # noqa: RUF009 - a frozen value
     protection: Protection = Protection()  # noqa: RUF009 - a frozen value
+    terminal: Terminal | None = None
     executor: Executor | None = None
 
 
@@ -122,6 +125,7 @@ def process_spec(
         env=tuple(f"{name}={value}" for name, value in env.items()),
         cwd=options.cwd or image.config.cwd or "/",
         identity=who,
+        terminal=options.terminal,
     )
 
 
@@ -203,6 +207,11 @@ class Container:
         )
 
     @property
+    def hierarchies(self) -> tuple[Hierarchy, ...]:
+        """Those in which its groups were made."""
+        return self._facts.hierarchies
+
+    @property
     def process(self) -> Process:
         """The container's init."""
         return self._process
@@ -231,11 +240,13 @@ def container(
     options: Options,
     *,
     stdio: tuple[int, int, int],
+    console: int = -1,
     facts: HostFacts | None = None,
     showing: Showing = nobody,
 ) -> Iterator[Container]:
     """A running container; leaving the block kills it and removes everything of it.
 
+    *console* is the socket that takes the master of its terminal, if it is to have one.
     *facts* may be read beforehand, so that a group this process enters later does not count.
     *showing* gives who watches the image being unpacked, if it has to be.
 
@@ -245,7 +256,7 @@ def container(
         layers = undo.enter_context(using_snapshots(Store(), image, showing=showing))
         spec = spec_of(image, argv, options, layers.paths, name=secrets.token_hex(6))
         facts = host_facts() if facts is None else facts
-        yield undo.enter_context(_started(image, spec, options, facts, stdio))
+        yield undo.enter_context(_started(image, spec, options, facts, (*stdio, console)))
 
 
 def spec_of(
@@ -267,7 +278,7 @@ def _started(
     spec: ContainerSpec,
     options: Options,
     facts: HostFacts,
-    stdio: tuple[int, int, int],
+    descriptors: tuple[int, int, int, int],
 ) -> Iterator[Container]:
     with held() as before, ExitStack() as undo:
         groups = [Path(group.path) for group in groups_of(spec, facts)]
@@ -280,7 +291,10 @@ def _started(
         decided = plan(spec, facts)
         run_steps(decided.host)
         executor = options.executor
-        init = start(decided, stdin=stdio[0], stdout=stdio[1], stderr=stdio[2], executor=executor)
+        stdin, stdout, stderr, console = descriptors
+        init = start(
+            decided, stdin=stdin, stdout=stdout, stderr=stderr, console=console, executor=executor
+        )
         undo.callback(init.close)
         with delivered(before):
             yield Container(spec, facts, init, executor=executor, network=network)

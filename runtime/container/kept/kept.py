@@ -9,15 +9,17 @@ import secrets
 import signal
 import time
 from collections.abc import Iterator, Mapping, Sequence
-from contextlib import ExitStack, contextmanager, suppress
+from contextlib import ExitStack, contextmanager, nullcontext, suppress
 from dataclasses import dataclass, replace
 from datetime import UTC, datetime
 from pathlib import Path
+from typing import Self
 
 from runtime.container.attachments import given
 from runtime.container.cgroups import place
 from runtime.container.container import (
     Completed,
+    Container,
     Options,
     complete,
     make_layers,
@@ -60,6 +62,7 @@ from runtime.container.state import (
     remove_instance,
 )
 from runtime.container.steps import Plan
+from runtime.container.terminal import Terminal
 from runtime.errors import RuntimeFault, SpecError
 from runtime.image import Image, Store, using_snapshots
 from runtime.image.durable import locked
@@ -129,7 +132,8 @@ class Kept:
         Without *is_kept* it is removed when it has ended.
         """
         identifier = secrets.token_hex(6)
-        with held(), finding.naming(name or identifier), ExitStack() as undo:
+        named = finding.naming(name) if name else nullcontext()
+        with held(), named, ExitStack() as undo:
             layers = undo.enter_context(using_snapshots(Store(), image))
             directory = new_directory(identifier)
             with ExitStack() as failed:
@@ -145,14 +149,14 @@ class Kept:
                     image_name=image_name or image.digest,
                     argv=tuple(argv),
                     options=options,
-                    created=datetime.now(UTC).isoformat(timespec="microseconds"),
+                    created=_now(),
                     is_kept=is_kept,
                 )
                 write_record(directory, record)
                 failed.pop_all()
         return cls(directory)
 
-    def __enter__(self) -> "Kept":
+    def __enter__(self) -> Self:
         return self
 
     def __exit__(self, *_: object) -> None:
@@ -189,7 +193,7 @@ class Kept:
             signal.pidfd_send_signal(init.pidfd, sent)
 
     def stop(self, timeout_s: float = STOP_LIMIT_S) -> None:
-        """Ask it to end by its image's signal, then kill it. Nothing happens if it does not run."""
+        """Ask it to end by its image's signal, then kill it; nothing if it does not run."""
         record = self.record
         asked = _stop_signal(record)
         for sent, limit_s in ((asked, timeout_s), (int(signal.SIGKILL), KILL_LIMIT_S)):
@@ -263,6 +267,7 @@ class Kept:
         env: Mapping[str, str] | None = None,
         cwd: str | None = None,
         user: str | None = None,
+        terminal: Terminal | None = None,
     ) -> Iterator[tuple[Plan, Held]]:
         """The plan of one more command inside, and the init that it joins, held in the block.
 
@@ -276,6 +281,7 @@ class Kept:
                 env={**options.env, **(env or {})},
                 cwd=cwd or options.cwd,
                 user=user or options.user,
+                terminal=terminal,
             )
             image = Store().resolve(record.image)
             with using_snapshots(Store(), image) as layers:
@@ -335,6 +341,33 @@ class Kept:
         wait_for(record.executor, KILL_LIMIT_S)
         with suppress(SpecError):
             tidy(self.directory)
+
+
+def note(
+    running: Container, image: Image, options: Options, *, name: str | None, asked: str
+) -> None:
+    """Let *running*, which is in the foreground, be found by others while it runs.
+
+    *asked* is what the user called its image. Raises SpecError for a name that is taken.
+    """
+    record = Record(
+        id=running.id,
+        name=name or running.id,
+        backend="container",
+        image=image.digest,
+        image_name=asked,
+        argv=running.spec.process.argv,
+        options=options,
+        created=_now(),
+        is_kept=False,
+        is_foreground=True,
+        started_ns=time.clock_gettime_ns(time.CLOCK_REALTIME),
+        init=living(running.pid) or _ended(running.pid),
+        executor=living(running.process.executor) or _ended(running.process.executor),
+        hierarchies=running.hierarchies,
+    )
+    with finding.naming(name) if name else nullcontext():
+        write_record(running.directory, record)
 
 
 def tidy(directory: Path) -> None:
@@ -427,6 +460,10 @@ def _begin(directory: Path, decided: Plan, writing: Writing) -> Process:
 def _ended(pid: int) -> Living:
     """A process that was gone before it could be looked at: no other can be taken for it."""
     return Living(pid=pid, started_ticks=-1, boot="")
+
+
+def _now() -> str:
+    return datetime.now(UTC).isoformat(timespec="microseconds")
 
 
 def _stop_signal(record: Record) -> int:

@@ -14,6 +14,7 @@ from collections.abc import Iterable, Iterator, Sequence
 from contextlib import ExitStack, suppress
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Self
 
 from runtime import syscalls
 from runtime.container.kept.record import Living, opened
@@ -53,7 +54,7 @@ class Writing:
         self._open = ExitStack()
         self.stdout = self.stderr = -1
 
-    def __enter__(self) -> "Writing":
+    def __enter__(self) -> Self:
         """Make the pipes and open the log, cut to its last whole frame."""
         with ExitStack() as undo:
             self._read_out, self.stdout = self._pipe(undo)
@@ -74,7 +75,7 @@ class Writing:
         self._open.close()
 
     def hand_over(self, executor: int, then: Sequence[str]) -> int:
-        """Have them read until the process *executor* has ended, and *then* run; the reader's pid."""
+        """Have them read until the process *executor* ends, and *then* run; the reader's pid."""
         pidfd = os.pidfd_open(executor)
         try:
             env = {name: os.environ[name] for name in _PASSED_ON if name in os.environ}
@@ -146,7 +147,7 @@ def followed(directory: Path, executor: Living | None) -> Iterator[Frame]:
 
 
 def pieces(all_frames: Iterable[Frame]) -> Iterator[Frame]:
-    """The same bytes, cut behind each newline; lost ones are told of as lines of standard error."""
+    """The same bytes, cut behind each newline; of lost ones a line of standard error tells."""
     begins = {STDOUT: True, STDERR: True}
     for frame in all_frames:
         stream, data = frame.stream, frame.data

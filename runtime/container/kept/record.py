@@ -7,10 +7,9 @@ processes is only believed after a look at them: see ``standing``.
 import json
 import os
 import select
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager, suppress
 from dataclasses import asdict, dataclass
-from collections.abc import Iterator
 from pathlib import Path
 from typing import Any, Literal
 
@@ -67,7 +66,7 @@ class Record:
     def to_json(self) -> dict[str, Any]:
         """As ``record.json`` has it."""
         options = asdict(self.options)
-        for name in ("stdin", "executor", "mounts", "within"):
+        for name in ("stdin", "executor", "mounts", "within", "terminal"):
             del options[name]
         pids = {name: asdict(each) for name, each in self._processes().items()}
         return {
@@ -89,7 +88,8 @@ class Record:
             id=told["id"], name=told["name"], backend=told["backend"], image=told["image"],
             image_name=told["image_name"], argv=tuple(told["argv"]),
             options=_options(told["options"]), created=told["created"],
-            is_kept=told["is_kept"], is_foreground=told["is_foreground"], started_ns=told["started_ns"],
+            is_kept=told["is_kept"], is_foreground=told["is_foreground"],
+            started_ns=told["started_ns"],
             init=pids.get("init"), executor=pids.get("executor"),
             hierarchies=tuple(
                 Hierarchy(**each | {"controllers": tuple(each["controllers"])})
@@ -112,8 +112,17 @@ class Standing:
 
 
 def write_record(directory: Path, record: Record) -> None:
-    """Write *record* down. The caller holds the container, or nobody else knows it yet."""
-    write_whole(directory / RECORD, json.dumps(record.to_json()).encode(), mode=0o600)
+    """Write *record* down. The caller holds the container, or nobody else knows it yet.
+
+    What goes with the command that made it need not outlive a crash of the machine.
+    """
+    told = json.dumps(record.to_json()).encode()
+    if not record.is_foreground:
+        write_whole(directory / RECORD, told, mode=0o600)
+        return
+    fresh = directory / f".{RECORD}.new"
+    fresh.write_bytes(told)
+    fresh.replace(directory / RECORD)
 
 
 def read_record(directory: Path) -> Record | None:
@@ -149,7 +158,7 @@ def living(pid: int) -> Living | None:
 
 @contextmanager
 def opened(process: Living | None) -> Iterator[int | None]:
-    """A process descriptor of *process*, and of no later one with its number; None if it is gone."""
+    """A process descriptor of *process*, not of a later one with its pid; None if it is gone."""
     fd: int | None = None
     if process is not None:
         with suppress(ProcessLookupError):

@@ -7,7 +7,7 @@ so that nothing which a container may do to its parent's program outlives it (CV
 import fcntl
 import os
 import signal
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from contextlib import ExitStack
 from functools import cache
 from pathlib import Path
@@ -71,7 +71,7 @@ class CompiledExecution:
 
 
 def spawn(
-    code: bytes, argv: Sequence[str], env: Mapping[str, str], descriptors: Mapping[int, int]
+    code: bytes, argv: tuple[str, ...], env: Mapping[str, str], descriptors: Mapping[int, int]
 ) -> int:
     """Run the program *code* with *descriptors*, number there -> number here; its pid.
 

@@ -113,7 +113,8 @@ class Process:
 
     def keep(self) -> None:
         """Let it live on when we go; the executor stays, and writes down how it ended."""
-        os.write(self._owner, _KEEP)
+        with suppress(BrokenPipeError):  # it has ended already
+            os.write(self._owner, _KEEP)
         self._give_up()
 
     def leave(self) -> None:
