@@ -38,6 +38,12 @@ isoscope: one OCI image as a plain process, a container and a virtual machine, m
   isoscope rm CONTAINER             remove it with all it wrote
   isoscope rename CONTAINER NAME    call it otherwise
   isoscope inspect CONTAINER        all that is known of it, as JSON
+  isoscope stats [CONTAINER]        what running ones use, every second
+  isoscope top CONTAINER            its processes
+  isoscope cp FROM TO               copy files into CONTAINER:PATH or out of it
+  isoscope diff CONTAINER           what it changed of its image
+  isoscope commit CONTAINER NAME    make an image of it
+  isoscope update CONTAINER         change its limits
   isoscope image ls|inspect|bootstrap|rm|pull|push|copy|tags|login|logout
                                     the images of this machine, and those of registries
   isoscope image build CONTEXT      an image from a Dockerfile, in our own containers
@@ -288,7 +294,8 @@ def _complete(rest: list[str]) -> int:
 
 
 _KEPT = (
-    "exec", "inspect", "kill", "logs", "ps", "rename", "restart", "rm", "start", "stop", "wait",
+    "commit", "cp", "diff", "exec", "inspect", "kill", "logs", "ps", "rename", "restart", "rm",
+    "start", "stats", "stop", "top", "update", "wait",
 )  # fmt: skip
 """What is done with containers that are there already."""
 
@@ -311,7 +318,7 @@ _VERBS = {
 }
 
 
-_ROOTS = {"gc", "image", "network", "volume"}
+_ROOTS = {"gc", "image", "network", "volume", *_KEPT}
 
 
 def _split_backend(words: list[str]) -> tuple[str, list[str]]:
@@ -345,6 +352,10 @@ def _parser_of(words: Sequence[str]) -> "tuple[Parser, Sequence[str]] | None":
 
     verb, *rest = words
     module, _, maker = _PARSERS.get(verb, "").partition(":")
+    if verb == "commit":
+        from runtime.build.commit_cli import commit_parser
+
+        return commit_parser(), rest
     if verb in _KEPT:
         from runtime.container.kept.cli import parser_of
 

@@ -8,7 +8,7 @@ import argparse
 import os
 import signal
 import sys
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Sequence
 from contextlib import ExitStack
 from dataclasses import replace
 from functools import partial
@@ -38,10 +38,14 @@ _INTERRUPTED = 128 + signal.SIGINT
 
 
 def main(argv: Sequence[str]) -> int:
-    """Run one verb (``run``, ``image``, ``registry``) with its arguments; the exit status."""
+    """Run one verb (``run``, ``image``, ``ps``, …) with its arguments; the exit status."""
     verb, *rest = argv
     try:
-        return _VERBS[verb](rest)
+        if verb in _VERBS:
+            return _VERBS[verb](rest)
+        from runtime.container.kept import cli as kept_cli  # noqa: PLC0415 - the other verbs'
+
+        return kept_cli.main(verb, rest)
     except RuntimeFault as error:
         status = error.status if isinstance(error, CommandNotRunnable) else commandline.OURS
         return commandline.ended_by(error, status=status, debug=_debugs(verb, rest))
@@ -269,22 +273,14 @@ def _volume(argv: Sequence[str]) -> int:
     return volume_cli.main(argv)
 
 
-def _kept(verb: str) -> Callable[[Sequence[str]], int]:
-    def do(argv: Sequence[str]) -> int:
-        from runtime.container.kept import cli as kept_cli  # noqa: PLC0415 - only these verbs'
+def _commit(argv: Sequence[str]) -> int:
+    from runtime.build import commit_cli  # noqa: PLC0415 - only this verb's
 
-        return kept_cli.main(verb, argv)
-
-    return do
+    return commit_cli.main(argv)
 
 
-KEPT_VERBS = (
-    "exec", "inspect", "kill", "logs", "ps", "rename", "restart", "rm", "start", "stop", "wait",
-)  # fmt: skip
-"""What is done with containers that are there already."""
-
-_VERBS: Mapping[str, Callable[[Sequence[str]], int]] = {
-    **{verb: _kept(verb) for verb in KEPT_VERBS},
+_VERBS = {
+    "commit": _commit,
     "run": _run,
     "image": image_verbs.image,
     "network": _network,

@@ -59,9 +59,22 @@ def backend_lists(current: str) -> Iterator[Candidate]:
             )
 
 
+def containers(current: str) -> Iterator[Candidate]:
+    """The names of the containers; their ids, if that is what was begun."""
+    from runtime.container.kept.finding import records  # noqa: PLC0415 - for these verbs only
+
+    try:
+        for _, record in records():
+            begins_id = current and record.id.startswith(current)
+            yield Candidate(record.id if begins_id else record.name, record.image_name)
+    except OSError:
+        return
+
+
 SOURCES: Mapping[str, Source] = {
     "IMAGE": images,
     "REFERENCE": images,
+    "CONTAINER": containers,
     "RUN": runs,
     "EARLIER": runs,
     "LATER": runs,

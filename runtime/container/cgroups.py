@@ -103,18 +103,20 @@ def place(hierarchies: tuple[Hierarchy, ...], name: str, within: str | None) -> 
 
 def plan_groups(groups: tuple[Group, ...], limits: Limits) -> Iterator[Step]:
     """Steps that make the groups and write the limits. Raises Unsupported for what none offers."""
-    offered = {c for group in groups for c in group.hierarchy.controllers}
-    for controller, limit in _wanted(limits):
-        if controller not in offered:
-            raise Unsupported(
-                f"no cgroup hierarchy here controls {controller}, so {limit} cannot be enforced",
-                remedy="mount the controller or leave the limit out",
-            )
+    _check_offered(groups, limits)
     for group in groups:
         yield from _directories(group)
         for file, value, reason in _settings(group.hierarchy, limits):
             missing = _MISSING if file in _SWAP else frozenset[int]()
             yield Step("write", (f"{group.path}/{file}", value), reason, allow=missing)
+
+
+def plan_limits(groups: tuple[Group, ...], limits: Limits) -> Iterator[Step]:
+    """Steps that write *limits* for groups that are there. Raises Unsupported, as above."""
+    _check_offered(groups, limits)
+    for group in groups:
+        for file, value, reason in _settings(group.hierarchy, limits):
+            yield Step("write", (f"{group.path}/{file}", value), reason)
 
 
 def plan_joining(groups: tuple[Group, ...]) -> Iterator[Step]:
@@ -165,6 +167,16 @@ def remove_tree(path: Path) -> None:
     for directory, _, _ in os.walk(path, topdown=False):
         with suppress(FileNotFoundError):
             Path(directory).rmdir()
+
+
+def _check_offered(groups: tuple[Group, ...], limits: Limits) -> None:
+    offered = {c for group in groups for c in group.hierarchy.controllers}
+    for controller, limit in _wanted(limits):
+        if controller not in offered:
+            raise Unsupported(
+                f"no cgroup hierarchy here controls {controller}, so {limit} cannot be enforced",
+                remedy="mount the controller or leave the limit out",
+            )
 
 
 def _own_paths(own: str) -> Iterator[tuple[str, str]]:

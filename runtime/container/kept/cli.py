@@ -18,10 +18,11 @@ from runtime import commandline
 from runtime.commandline import Parser
 from runtime.container.attended import Console, attend, check_terminal, own_size, own_variables
 from runtime.container.interrupts import end_on_termination
-from runtime.container.kept import shown
+from runtime.container.kept import files_cli, shown, usage_cli
 from runtime.container.kept.finding import find, records
 from runtime.container.kept.kept import STOP_LIMIT_S, Held, Kept
 from runtime.container.kept.logs import last_lines, pieces
+from runtime.container.kept.naming import container_parser
 from runtime.container.kept.record import standing
 from runtime.container.kept.signals import parse_signal
 from runtime.container.launch.process import start
@@ -43,23 +44,6 @@ def parser_of(verb: str) -> Parser:
     return _VERBS[verb][0]()
 
 
-def _parser(verb: str, description: str, *, usage: str = "", many: bool = False) -> Parser:
-    """A parser that reads a container's name, or with *many* several."""
-    what = "CONTAINER…" if many else "CONTAINER"
-    prog = f"isoscope {verb}"
-    parser = Parser(
-        prog=prog, description=description, usage=f"{prog} {usage or f'[OPTION…] {what}'}"
-    )
-    parser.add_argument(
-        "containers" if many else "container",
-        nargs="+" if many else None,
-        metavar="CONTAINER",
-        help="name, id, or as much of the id as only it has",
-    )
-    parser.add_argument("--debug", action="store_true", help="show a traceback when we fail")
-    return parser
-
-
 def _each(names: Sequence[str], do: Callable[[Kept], object]) -> int:
     """*do* with each, and its name if that went well; 125 if it did not for one of them."""
     status = 0
@@ -77,7 +61,9 @@ def _each(names: Sequence[str], do: Callable[[Kept], object]) -> int:
 
 
 def _start_parser() -> Parser:
-    return _parser("start", "Start containers that have ended, with all they wrote.", many=True)
+    return container_parser(
+        "start", "Start containers that have ended, with all they wrote.", many=True
+    )
 
 
 def _start(arguments: argparse.Namespace) -> int:
@@ -90,7 +76,7 @@ def _started(kept: Kept) -> None:
 
 
 def _with_time(verb: str, description: str) -> Parser:
-    parser = _parser(verb, description, many=True)
+    parser = container_parser(verb, description, many=True)
     parser.add_argument(
         "-t", "--time", type=_time, default=STOP_LIMIT_S, metavar="SECONDS",
         help="how long it has to end before it is killed; 10 if not given",
@@ -119,7 +105,7 @@ def _restart(arguments: argparse.Namespace) -> int:
 
 
 def _kill_parser() -> Parser:
-    parser = _parser("kill", "Send containers a signal, KILL if not given.", many=True)
+    parser = container_parser("kill", "Send containers a signal, KILL if not given.", many=True)
     parser.add_argument(
         "-s", "--signal", type=_signal, default=int(signal.SIGKILL), metavar="SIGNAL",
         help="name or number, such as TERM, SIGHUP, 9, RTMIN+3",
@@ -132,7 +118,9 @@ def _kill(arguments: argparse.Namespace) -> int:
 
 
 def _wait_parser() -> Parser:
-    return _parser("wait", "Wait until containers have ended; print their statuses.", many=True)
+    return container_parser(
+        "wait", "Wait until containers have ended; print their statuses.", many=True
+    )
 
 
 def _wait(arguments: argparse.Namespace) -> int:
@@ -140,7 +128,7 @@ def _wait(arguments: argparse.Namespace) -> int:
 
 
 def _rm_parser() -> Parser:
-    parser = _parser("rm", "Remove containers with all that they wrote.", many=True)
+    parser = container_parser("rm", "Remove containers with all that they wrote.", many=True)
     parser.add_argument("-f", "--force", action="store_true", help="kill what runs")
     return parser
 
@@ -150,7 +138,7 @@ def _rm(arguments: argparse.Namespace) -> int:
 
 
 def _rename_parser() -> Parser:
-    parser = _parser("rename", "Give a container another name.", usage="CONTAINER NAME")
+    parser = container_parser("rename", "Give a container another name.", usage="CONTAINER NAME")
     parser.add_argument("name", metavar="NAME")
     return parser
 
@@ -186,7 +174,7 @@ def _ps(arguments: argparse.Namespace) -> int:
 
 
 def _inspect_parser() -> Parser:
-    return _parser("inspect", "All that is known of containers, as JSON.", many=True)
+    return container_parser("inspect", "All that is known of containers, as JSON.", many=True)
 
 
 def _inspect(arguments: argparse.Namespace) -> int:
@@ -196,7 +184,7 @@ def _inspect(arguments: argparse.Namespace) -> int:
 
 
 def _logs_parser() -> Parser:
-    parser = _parser("logs", "What a container has said.")
+    parser = container_parser("logs", "What a container has said.")
     add = parser.add_argument
     add("-f", "--follow", action="store_true", help="go on until it ends")
     add("-n", "--tail", type=_lines, metavar="N", help="the last N lines; all if not given")
@@ -224,7 +212,7 @@ def _logs(arguments: argparse.Namespace) -> int:
 
 
 def _exec_parser() -> Parser:
-    parser = _parser(
+    parser = container_parser(
         "exec", "Run one more command in a container.", usage="[OPTION…] CONTAINER CMD…"
     )
     parser.add_argument("command", nargs=argparse.REMAINDER, metavar="CMD")
@@ -322,6 +310,11 @@ _VERBS: Mapping[str, tuple[Callable[[], Parser], Callable[[argparse.Namespace], 
     "kill": (_kill_parser, _kill),
     "logs": (_logs_parser, _logs),
     "ps": (_ps_parser, _ps),
+    "diff": (files_cli.diff_parser, files_cli.diff),
+    "cp": (files_cli.cp_parser, files_cli.cp),
+    "stats": (usage_cli.stats_parser, usage_cli.stats),
+    "top": (usage_cli.top_parser, usage_cli.top),
+    "update": (usage_cli.update_parser, usage_cli.update_limits),
     "rename": (_rename_parser, _rename),
     "restart": (_restart_parser, _restart),
     "rm": (_rm_parser, _rm),

@@ -10,8 +10,7 @@ from pathlib import Path
 from runtime.container.kept.record import Record, read_record
 from runtime.container.state import READERS, RECORD, instances_dir
 from runtime.errors import RuntimeFault, SpecError
-from runtime.image import cache_dir
-from runtime.image.durable import locked
+from runtime.image.durable import locked, locked_directory
 
 _NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9_.-]{0,62}")
 _REMEDY = "see the containers there are: isoscope ps -a"
@@ -57,7 +56,8 @@ def naming(name: str) -> Iterator[None]:
             f"{name!r} cannot be the name of a container",
             remedy="use letters, digits, '_', '.' and '-', a letter or digit first",
         )
-    with locked(cache_dir("containers") / ".names.lock"):
+    instances_dir().mkdir(parents=True, exist_ok=True)
+    with locked_directory(instances_dir()):
         for directory, record in records():
             if record.name == name:
                 raise SpecError(

@@ -50,10 +50,17 @@ from runtime.container.kept.record import (
     write_record,
 )
 from runtime.container.kept.signals import parse_signal
+from runtime.container.kept.usage import (
+    Reading,
+    Running,
+    read_usage,
+    running_in,
+    write_limits,
+)
 from runtime.container.launch.interpreter import run_steps
 from runtime.container.launch.process import KILL_LIMIT_S, Process, start
 from runtime.container.plan import plan, plan_exec
-from runtime.container.spec import ContainerSpec
+from runtime.container.spec import ContainerSpec, Limits
 from runtime.container.state import (
     READERS,
     new_directory,
@@ -92,6 +99,7 @@ class Kept:
     def __init__(self, directory: Path) -> None:
         self.directory = directory
         self.id = directory.name
+        self._children: tuple[int, ...] = ()
 
     @classmethod
     def run(
@@ -112,7 +120,7 @@ class Kept:
         with ExitStack() as failed:
             failed.callback(made.delete, force=True)
             with finding.changing(made.directory) as record:
-                notices = _started(made.directory, replace(record, is_kept=is_kept))
+                notices, _ = _started(made.directory, replace(record, is_kept=is_kept))
             failed.pop_all()
         return made, notices
 
@@ -175,6 +183,7 @@ class Kept:
     @property
     def standing(self) -> Standing:
         """How it is now."""
+        self._reap()
         return standing(self.directory, self.record)
 
     def start(self) -> tuple[str, ...]:
@@ -185,11 +194,12 @@ class Kept:
         with finding.changing(self.directory) as record:
             if standing(self.directory, record).state == "running":
                 return ()
-            return _started(self.directory, record)
+            notices, self._children = _started(self.directory, record)
+            return notices
 
     def kill(self, sent: int = signal.SIGKILL) -> None:
         """Send its init a signal. Raises RuntimeFault if it does not run."""
-        with self._init() as init, suppress(ProcessLookupError):
+        with self.init() as init, suppress(ProcessLookupError):
             signal.pidfd_send_signal(init.pidfd, sent)
 
     def stop(self, timeout_s: float = STOP_LIMIT_S) -> None:
@@ -239,6 +249,34 @@ class Kept:
             if record is None or not record.is_foreground:  # whoever holds that removes it
                 wait_until_written(self.directory)
                 remove_instance(self.directory)
+        self._reap()
+
+    def stats(self) -> Reading:
+        """What it uses now. Raises RuntimeFault if it does not run."""
+        with self.init() as init:
+            return read_usage(self.record, init.pid)
+
+    def processes(self) -> tuple[Running, ...]:
+        """What runs in it. Raises RuntimeFault if nothing does."""
+        with self.init() as init:
+            return running_in(self.record, init.pid)
+
+    def update(self, limits: Limits) -> None:
+        """Change the limits that *limits* names, now and for later starts.
+
+        Raises Unsupported, SpecError, StepError; what was written before that stays written.
+        """
+        with finding.changing(self.directory) as record:
+            before = record.options.limits
+            after = Limits(
+                memory_bytes=limits.memory_bytes or before.memory_bytes,
+                cpus=limits.cpus or before.cpus,
+                pids=limits.pids or before.pids,
+            )
+            if standing(self.directory, record).state == "running":
+                write_limits(record, limits)
+            options = replace(record.options, limits=after)
+            write_record(self.directory, replace(record, options=options))
 
     def rename(self, name: str) -> None:
         """Call it *name* from now on. Raises SpecError if it is another's."""
@@ -274,7 +312,7 @@ class Kept:
         What is not given is the container's own; *user* is looked up in its files as they are.
         """
         record = self.record
-        with self._init() as init:
+        with self.init() as init:
             options = record.options
             options = replace(
                 options,
@@ -325,8 +363,15 @@ class Kept:
             }
         )
 
+    def _reap(self) -> None:
+        """What we started ourselves, and what ended while we live on, waits for that."""
+        for pid in self._children:
+            with suppress(ChildProcessError):
+                os.waitpid(pid, os.WNOHANG)
+
     @contextmanager
-    def _init(self) -> Iterator[Held]:
+    def init(self) -> Iterator[Held]:
+        """Its init, held so that no other process takes its number; it must run."""
         record = self.record
         with opened(record.init) as fd:
             if fd is None or record.init is None:
@@ -405,8 +450,8 @@ def _removing(directory: Path, *, force: bool) -> Iterator[Record | None]:
         yield record
 
 
-def _started(directory: Path, record: Record) -> tuple[str, ...]:
-    """Start what *record* tells of, in *directory*; what is to be told of its network."""
+def _started(directory: Path, record: Record) -> tuple[tuple[str, ...], tuple[int, ...]]:
+    """Start what *record* tells of; what is to be told of its network, and who looks after it."""
     started_ns = time.clock_gettime_ns(time.CLOCK_REALTIME)
     with held(), ExitStack() as while_starting, ExitStack() as undo:
         image = Store().resolve(record.image)
@@ -425,7 +470,7 @@ def _started(directory: Path, record: Record) -> tuple[str, ...]:
         run_steps(decided.host)
         process = _begin(directory, decided, writing)
         undo.callback(process.close)
-        writing.hand_over(process.executor, tidying(record.id))
+        writer = writing.hand_over(process.executor, tidying(record.id))
         record_owner(directory, groups, image=image.digest, pid=process.executor)
         write_record(
             directory,
@@ -441,7 +486,8 @@ def _started(directory: Path, record: Record) -> tuple[str, ...]:
             network.keep()
         process.keep()
         undo.pop_all()
-        return () if network is None else (*network.notices, *map(str, network.ports))
+        notices = () if network is None else (*network.notices, *map(str, network.ports))
+        return notices, (process.executor, writer)
 
 
 def _begin(directory: Path, decided: Plan, writing: Writing) -> Process:
