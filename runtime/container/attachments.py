@@ -184,14 +184,20 @@ def _relayed(
 
 
 def _instance(name: str) -> Path:
-    """The directory of the living container *name*, or of the one whose id begins so."""
+    """The directory of the container called *name*, or of the one whose id begins so."""
     parent = instances_dir()
     known = sorted(entry.name for entry in parent.iterdir()) if parent.is_dir() else []
-    found = [each for each in known if name and each.startswith(name)]
+    found = [each for each in known if name and each.startswith(name)] or _named(name)
     if len(found) != 1:
         what = "no container" if not found else "more than one container"
         raise SpecError(f"{what} {name!r} is running", remedy="give its whole id")
     return parent / found[0]
+
+
+def _named(name: str) -> list[str]:
+    from runtime.container.kept.finding import records  # noqa: PLC0415 - as above, and knows us
+
+    return [record.id for _, record in records() if record.name == name]
 
 
 def _process_of(instance: Path) -> int:

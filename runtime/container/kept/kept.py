@@ -13,7 +13,7 @@ from contextlib import ExitStack, contextmanager, nullcontext, suppress
 from dataclasses import dataclass, replace
 from datetime import UTC, datetime
 from pathlib import Path
-from typing import Self
+from typing import TYPE_CHECKING, Self
 
 from runtime.container.attachments import given
 from runtime.container.cgroups import place
@@ -73,6 +73,9 @@ from runtime.container.terminal import Terminal
 from runtime.errors import RuntimeFault, SpecError
 from runtime.image import Image, Store, using_snapshots
 from runtime.image.durable import locked
+
+if TYPE_CHECKING:
+    from runtime.network.attachment import Attachment
 
 STOP_LIMIT_S = 10.0
 """How long a container has to end when it is asked to, as docker's."""
@@ -410,6 +413,7 @@ def note(
         init=living(running.pid) or _ended(running.pid),
         executor=living(running.process.executor) or _ended(running.process.executor),
         hierarchies=running.hierarchies,
+        ports=() if running.network is None else running.network.ports,
     )
     with finding.naming(name) if name else nullcontext():
         write_record(running.directory, record)
@@ -480,14 +484,23 @@ def _started(directory: Path, record: Record) -> tuple[tuple[str, ...], tuple[in
                 init=living(process.pid) or _ended(process.pid),
                 executor=living(process.executor) or _ended(process.executor),
                 hierarchies=facts.hierarchies,
+                ports=() if network is None else network.ports,
             ),
         )
         if network is not None:
             network.keep()
         process.keep()
         undo.pop_all()
-        notices = () if network is None else (*network.notices, *map(str, network.ports))
-        return notices, (process.executor, writer)
+        return _notices(options, network), (process.executor, writer)
+
+
+def _notices(options: Options, network: "Attachment | None") -> tuple[str, ...]:
+    """What was changed for its network, and which ports were found for it."""
+    if network is None:
+        return ()
+    chosen = {port.host for port in options.attached.ports}
+    found = (port for port in network.ports if port.host not in chosen)
+    return (*network.notices, *(f"published {port}" for port in found))
 
 
 def _begin(directory: Path, decided: Plan, writing: Writing) -> Process:

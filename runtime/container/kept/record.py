@@ -45,7 +45,8 @@ class Record:
 
     *started_ns* is of CLOCK_REALTIME. *is_kept* says that it stays when it has ended; others go,
     those in the foreground with the command that waits for them.
-    *hierarchies* are those in which its groups were made.
+    *hierarchies* are those in which its groups were made, *ports* those that it got when it was
+    started last, while the options have what was asked for.
     """
 
     id: str
@@ -62,6 +63,7 @@ class Record:
     init: Living | None = None
     executor: Living | None = None
     hierarchies: tuple[Hierarchy, ...] = ()
+    ports: tuple[Port, ...] = ()
 
     def to_json(self) -> dict[str, Any]:
         """As ``record.json`` has it."""
@@ -76,6 +78,7 @@ class Record:
             "is_foreground": self.is_foreground,
             "status": "running" if pids else "created", "started_ns": self.started_ns,
             "pids": pids, "hierarchies": [asdict(each) for each in self.hierarchies],
+            "ports": [asdict(each) for each in self.ports],
         }  # fmt: skip
 
     @classmethod
@@ -90,6 +93,7 @@ class Record:
             options=_options(told["options"]), created=told["created"],
             is_kept=told["is_kept"], is_foreground=told["is_foreground"],
             started_ns=told["started_ns"],
+            ports=tuple(Port(**each) for each in told["ports"]),
             init=pids.get("init"), executor=pids.get("executor"),
             hierarchies=tuple(
                 Hierarchy(**each | {"controllers": tuple(each["controllers"])})

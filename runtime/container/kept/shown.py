@@ -9,6 +9,7 @@ from typing import Any
 from runtime.container.kept.kept import Kept
 from runtime.container.kept.logs import STDERR, Frame
 from runtime.container.kept.record import Record, Standing
+from runtime.network.ports import Port
 
 _COMMAND_CHARACTERS = 30
 _STEPS = ((60, 1, "second"), (3600, 60, "minute"), (86400, 3600, "hour"), (1e12, 86400, "day"))
@@ -21,7 +22,7 @@ def rows(found: Sequence[tuple[Record, Standing]]) -> Iterator[tuple[str, ...]]:
         command = " ".join(record.argv)
         if len(command) > _COMMAND_CHARACTERS:
             command = f"{command[: _COMMAND_CHARACTERS - 1]}…"
-        ports = ", ".join(map(str, record.options.attached.ports))
+        ports = ", ".join(map(str, _ports(record, now)))
         created = f"{_ago(datetime.fromisoformat(record.created))} ago"
         yield (record.id, record.image_name, command, created, _status(record, now), ports,
                record.name)  # fmt: skip
@@ -39,7 +40,7 @@ def row(record: Record, now: Standing) -> dict[str, Any]:
         "created": record.created,
         "state": now.state,
         "exit_status": now.exit_status,
-        "ports": [str(port) for port in record.options.attached.ports],
+        "ports": [str(port) for port in _ports(record, now)],
     }
 
 
@@ -69,6 +70,11 @@ def moment(at_ns: int) -> str:
     """Nanoseconds of CLOCK_REALTIME as RFC 3339, in UTC."""
     whole = datetime.fromtimestamp(at_ns // 10**9, UTC)
     return f"{whole:%Y-%m-%dT%H:%M:%S}.{at_ns % 10**9:09}Z"
+
+
+def _ports(record: Record, now: Standing) -> tuple[Port, ...]:
+    """Those that lead inside now."""
+    return record.ports if now.state == "running" else ()
 
 
 def _status(record: Record, now: Standing) -> str:

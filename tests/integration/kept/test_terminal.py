@@ -84,7 +84,8 @@ def test_a_shell_at_a_terminal_of_its_own() -> None:
         user.resizes(30, 100)
         user.types("while ! stty size | grep -q '^30 100'; do sleep 0.05; done; echo gr''own\n")
         user.sees("grown")
-        user.types("trap 'echo inter''rupted' INT; echo re''ady; sleep 100\n")
+        loop = "echo re''ady; while :; do sleep 0.05; done"
+        user.types(f"sh -c \"trap 'echo inter''rupted; exit' INT; {loop}\"\n")
         user.sees("ready")
         user.types("\x03")
         user.sees("interrupted")
