@@ -8,7 +8,7 @@ import argparse
 import os
 import signal
 import sys
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from contextlib import ExitStack
 from dataclasses import replace
 from functools import partial
@@ -121,9 +121,7 @@ def _foreground(
             stdio = (null, null, null)
             console = undo.enter_context(Console())
         running = undo.enter_context(
-            container(
-                image, command, options, stdio=stdio, console=_number(console), showing=bars
-            )
+            container(image, command, options, stdio=stdio, console=_number(console), showing=bars)
         )
         _tell(running, {port.host for port in options.attached.ports})
         note(running, image, options, name=arguments.name, asked=arguments.image)

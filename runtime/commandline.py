@@ -81,15 +81,13 @@ def reading(read: Callable[[str], _Read]) -> Callable[[str], _Read]:
 
 ATTACHING: Mapping[str, str] = {
     "--volume": "-v", "--mount": "", "--tmpfs": "", "--network": "", "--publish": "-p",
-    "--publish-all": "-P", "--name": "", "--detach": "-d", "--interactive": "-i", "--tty": "-t",
-    "--rm": "", "--privileged": "", "--cap-add": "", "--cap-drop": "", "--security-opt": "",
+    "--publish-all": "-P", "--name": "", "--detach": "-d", "--tty": "-t", "--rm": "",
+    "--privileged": "", "--cap-add": "", "--cap-drop": "", "--security-opt": "",
     "--read-only": "", "--ulimit": "", "--device": "",
 }  # fmt: skip
 """What not every backend can be given, with the short form."""
 
-_FLAGS = frozenset({
-    "--publish-all", "--detach", "--interactive", "--tty", "--rm", "--privileged", "--read-only",
-})  # fmt: skip
+_FLAGS = frozenset({"--publish-all", "--detach", "--tty", "--rm", "--privileged", "--read-only"})
 """Those of ATTACHING that take no value."""
 
 

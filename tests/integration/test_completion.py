@@ -15,6 +15,9 @@ from pathlib import Path
 import pytest
 
 import isoscope
+from runtime.container.container import Options
+from runtime.container.kept.record import Record, write_record
+from runtime.container.state import instances_dir
 from runtime.image import Image
 
 ROOT = Path(__file__).parent.parent.parent
@@ -171,12 +174,31 @@ def test_fish_completes() -> None:
         (("doctor", ""), "none", ["-h", "--help", "--json"]),
         (("nope", ""), "none", []),
         (("completion", "z"), "none", ["zsh"]),
+        (("stop", "a", "kept-fo"), "none", ["kept-for-keys"]),
+        (("exec", "-u", ""), "none", []),
+        (("exec", "kept-for-keys", "kept"), "none", []),  # no longer ours
+        (("commit", "kept-for"), "none", ["kept-for-keys"]),
     ],
 )
+@pytest.mark.usefixtures("container")
 def test_what_is_offered(
     answer: Asking, words: tuple[str, ...], flags: str, offered: list[str]
 ) -> None:
     assert answer("fish", *words) == (flags, offered)
+
+
+@pytest.fixture
+def container() -> Iterator[None]:
+    """A container called kept-for-keys, as far as completion looks."""
+    record = Record(
+        id="0123456789ab", name="kept-for-keys", backend="container", image="", image_name="",
+        argv=(), options=Options(), created="", is_kept=True,
+    )  # fmt: skip
+    directory = instances_dir() / record.id
+    directory.mkdir(parents=True)
+    write_record(directory, record)
+    yield
+    shutil.rmtree(directory)
 
 
 @pytest.mark.parametrize("line", ["", "./isoscope", "./isoscope 'ru", './isoscope "', "a\\"])
@@ -228,6 +250,6 @@ def test_asking_loads_nothing_heavy() -> None:
 def test_every_verb_is_offered_and_told_and_reached() -> None:
     verbs = isoscope._VERBS.keys() - {"__complete"}
     assert verbs <= isoscope._told_verbs().keys()
-    assert verbs == isoscope._PARSERS.keys() | {"run"}
+    assert verbs == isoscope._PARSERS.keys() | {"run", *isoscope._KEPT}
     for verb in verbs:
         assert isoscope.main(["__knows", verb]) == 0

@@ -16,12 +16,12 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Self
 
 from runtime.container.attachments import given
-from runtime.container.cgroups import place
 from runtime.container.container import (
     Completed,
     Container,
     Options,
     complete,
+    container_spec,
     make_layers,
     piped,
     process_spec,
@@ -59,8 +59,8 @@ from runtime.container.kept.usage import (
 )
 from runtime.container.launch.interpreter import run_steps
 from runtime.container.launch.process import KILL_LIMIT_S, Process, start
-from runtime.container.plan import plan, plan_exec
-from runtime.container.spec import ContainerSpec, Limits
+from runtime.container.plan import groups_of, plan, plan_exec
+from runtime.container.spec import Limits
 from runtime.container.state import (
     READERS,
     new_directory,
@@ -144,8 +144,7 @@ class Kept:
         """
         identifier = secrets.token_hex(6)
         named = finding.naming(name) if name else nullcontext()
-        with held(), named, ExitStack() as undo:
-            layers = undo.enter_context(using_snapshots(Store(), image))
+        with using_snapshots(Store(), image) as layers, held(), named:
             directory = new_directory(identifier)
             with ExitStack() as failed:
                 failed.callback(remove_instance, directory, ())
@@ -243,7 +242,8 @@ class Kept:
             with suppress(RuntimeFault):
                 self.kill()
                 wait_for(self.record.executor, KILL_LIMIT_S)
-        with _removing(self.directory, force=force) as record:
+        gone = (SpecError,) if force else ()
+        with suppress(*gone), _removing(self.directory, force=force) as record:
             if record is not None and standing(self.directory, record).state == "running":
                 raise RuntimeFault(
                     f"container {record.name} is running",
@@ -328,14 +328,7 @@ class Kept:
             with using_snapshots(Store(), image) as layers:
                 files = (self.directory / "upper", *layers.paths)
                 process = process_spec(image, argv, options, files)
-            spec = ContainerSpec(
-                id=record.id,
-                process=process,
-                lower=(),
-                directory=str(self.directory),
-                hostname=options.hostname or record.id,
-                seccomp=options.seccomp,
-            )
+            spec = container_spec(process, options, lower=(), name=record.id)
             facts = replace(host_facts(), hierarchies=record.hierarchies)
             yield plan_exec(process, spec, facts), init
 
@@ -343,6 +336,11 @@ class Kept:
         """What it said; with *follow* also what it says until it ends."""
         with finding.reading(self.directory):
             record = self.record
+            if record.is_foreground:
+                raise RuntimeFault(
+                    f"container {record.name} is in the foreground: what it says is shown there",
+                    remedy="start it with -d, and it is kept",
+                )
             if follow:
                 yield from followed(self.directory, record.executor)
             else:
@@ -457,14 +455,18 @@ def _removing(directory: Path, *, force: bool) -> Iterator[Record | None]:
 def _started(directory: Path, record: Record) -> tuple[tuple[str, ...], tuple[int, ...]]:
     """Start what *record* tells of; what is to be told of its network, and who looks after it."""
     started_ns = time.clock_gettime_ns(time.CLOCK_REALTIME)
-    with held(), ExitStack() as while_starting, ExitStack() as undo:
-        image = Store().resolve(record.image)
-        layers = while_starting.enter_context(using_snapshots(Store(), image))
+    image = Store().resolve(record.image)
+    with (
+        using_snapshots(Store(), image) as layers,
+        held(),
+        ExitStack() as while_starting,
+        ExitStack() as undo,
+    ):
         options, facts = record.options, host_facts()
         spec = spec_of(image, record.argv, options, layers.paths, name=record.id)
         spec = replace(spec, is_kept=record.is_kept)
         remove_groups(directory)  # of the last time
-        groups = [Path(group.path) for group in place(facts.hierarchies, spec.id, None)]
+        groups = [Path(group.path) for group in groups_of(spec, facts)]
         record_owner(directory, groups, image=image.digest)
         undo.callback(remove_groups, directory)
         lower = [Path(path) for path in spec.lower]

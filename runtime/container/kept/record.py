@@ -7,6 +7,7 @@ processes is only believed after a look at them: see ``standing``.
 import json
 import os
 import select
+from base64 import b64decode, b64encode
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager, suppress
 from dataclasses import asdict, dataclass
@@ -16,8 +17,11 @@ from typing import Any, Literal
 from runtime.container.attachments import Wishes
 from runtime.container.cgroups import Hierarchy
 from runtime.container.container import Options
+from runtime.container.devices import Device
+from runtime.container.protection import Protection
 from runtime.container.spec import Limits
 from runtime.container.state import RECORD, read_end, started_ticks
+from runtime.container.ulimits import Ulimit
 from runtime.errors import RuntimeFault
 from runtime.image.durable import write_whole
 from runtime.network.ports import Port
@@ -70,6 +74,10 @@ class Record:
         options = asdict(self.options)
         for name in ("stdin", "executor", "mounts", "within", "terminal"):
             del options[name]
+        options["protection"] |= {
+            "capabilities": sorted(self.options.protection.capabilities),
+            "profile": b64encode(self.options.protection.profile).decode(),
+        }
         pids = {name: asdict(each) for name, each in self._processes().items()}
         return {
             "schema": SCHEMA, "id": self.id, "name": self.name, "backend": self.backend,
@@ -198,11 +206,20 @@ def _options(told: Mapping[str, Any]) -> Options:
     return Options(
         env=told["env"], cwd=told["cwd"], user=told["user"], hostname=told["hostname"],
         limits=Limits(**told["limits"]), seccomp=told["seccomp"],
-        host_network=told["host_network"],
+        host_network=told["host_network"], protection=_protection(told["protection"]),
         attached=Wishes(
             mounts=tuple(MountRequest(**each) for each in wishes["mounts"]),
             network=wishes["network"],
             ports=tuple(Port(**each) for each in wishes["ports"]),
             names=tuple(wishes["names"]),
         ),
+    )  # fmt: skip
+
+
+def _protection(told: Mapping[str, Any]) -> Protection:
+    return Protection(
+        capabilities=frozenset(told["capabilities"]), profile=b64decode(told["profile"]),
+        is_privileged=told["is_privileged"], read_only=told["read_only"],
+        devices=tuple(Device(**each) for each in told["devices"]),
+        ulimits=tuple(Ulimit(**each) for each in told["ulimits"]),
     )  # fmt: skip

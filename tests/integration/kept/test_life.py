@@ -171,6 +171,7 @@ def test_a_command_in_the_foreground_can_be_found_too() -> None:
         until(lambda: "front" in ok("ps"))
         assert "front" in refused("run", "--name", "front", "busybox", "true")
         assert ok("exec", "front", "echo", "in") == "in\n"
+        assert "in the foreground" in refused("logs", "front")
         ok("rm", "-f", "front")
         assert process.wait(LIMIT_S) == 137
     assert "front" not in ok("ps", "-a")

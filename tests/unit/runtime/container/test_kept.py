@@ -12,11 +12,14 @@ import isoscope
 from runtime.container.attachments import Wishes
 from runtime.container.cgroups import Hierarchy
 from runtime.container.container import Options
+from runtime.container.devices import Device
 from runtime.container.kept import cli
 from runtime.container.kept.logs import END, LOST, STDERR, STDOUT, Frame, last_lines, pieces
 from runtime.container.kept.record import Living, Record, read_record, standing, write_record
 from runtime.container.kept.signals import parse_signal
+from runtime.container.protection import Protection
 from runtime.container.spec import Limits
+from runtime.container.ulimits import Ulimit
 from runtime.errors import RuntimeFault, SpecError
 from runtime.network.ports import Port
 from runtime.volume.mount import MountRequest
@@ -76,6 +79,11 @@ RECORD = Record(
         attached=Wishes(
             mounts=(MountRequest(kind="volume", target="/v", source="data"),), network="bridge",
             ports=(Port(host=80, inside=8080),), names=("web",),
+        ),
+        protection=Protection(
+            capabilities=frozenset({"chown", "kill"}), profile=b"\x06\0\0\xff", read_only=True,
+            devices=(Device(path="/dev/x", kind="c", major=1, minor=3),),
+            ulimits=(Ulimit(name="nofile", soft=9, hard=10),),
         ),
     ),
 )  # fmt: skip
