@@ -6,25 +6,29 @@ goes on as it does for root, but for what the kernel keeps for the real one: dev
 groups, the machine's network. Whoever must know asks ``user_namespace.owned_ids``.
 
 A second command joins the namespace of one that still runs, so that both may enter the same
-containers. Sources: user_namespaces(7), newuidmap(1), subuid(5), setns(2).
+containers: at any time all that lives is in one. Sources: user_namespaces(7), newuidmap(1),
+subuid(5), setns(2).
 """
 
 import json
 import os
 import pwd
-from collections.abc import Sequence
-from contextlib import suppress
+from collections.abc import Iterator, Sequence
+from contextlib import ExitStack, suppress
 from errno import ENOSPC
 from pathlib import Path
 from typing import NoReturn
 
 from runtime import syscalls
 from runtime.errors import SyscallError, Unsupported
+from runtime.image.durable import locked
 from runtime.image.home import state_dir
 from runtime.user_namespace import owned_ids
 
 _TOOLS = {"uid": "/usr/bin/newuidmap", "gid": "/usr/bin/newgidmap"}
 _REMEDY = "run isoscope as root, or use --on vm"
+_MEMBERS = "namespace"
+"""A file of lines: a process that entered, and the inode of the namespace it is in since then."""
 
 
 def enter() -> None:
@@ -37,26 +41,58 @@ def enter() -> None:
         return
     state = state_dir()
     os.environ["ISOSCOPE_HOME"] = str(state)
-    if not _joined(state / "instances"):
-        _make()
+    with ExitStack() as undo:
+        with suppress(OSError):  # of a state directory that is none, the verb tells
+            state.mkdir(parents=True, exist_ok=True)
+            undo.enter_context(locked(state / _MEMBERS))
+        if not any(_joined(pid, inode) for pid, inode in _members(state)):
+            _make()
+        with suppress(OSError):
+            _sign(state)
     owned_ids.cache_clear()
 
 
-def _joined(instances: Path) -> bool:
-    """Whether the user namespace of an instance that lives was there to be entered."""
-    for record in instances.glob("*/owner.json"):
-        with suppress(OSError, ValueError, KeyError, TypeError, SyscallError):
-            pid = int(json.loads(record.read_text())["pid"])
-            theirs = os.open(f"/proc/{pid}/ns/user", os.O_RDONLY | os.O_CLOEXEC)
-            try:
-                if os.fstat(theirs).st_ino == Path("/proc/self/ns/user").stat().st_ino:
-                    continue
-                syscalls.setns(theirs, syscalls.CLONE_NEWUSER)
-            finally:
-                os.close(theirs)
-            syscalls.unshare(syscalls.CLONE_NEWNS)
-            _become_root()
-            return True
+def _members(state: Path) -> Iterator[tuple[int, int | None]]:
+    """Who may be in a namespace of ours: commands, with its inode, and who owns an instance."""
+    with suppress(OSError, ValueError):
+        for line in (state / _MEMBERS).read_text().splitlines():
+            pid, _, inode = line.partition(" ")
+            yield int(pid), int(inode)
+    for record in (state / "instances").glob("*/owner.json"):
+        with suppress(OSError, ValueError, KeyError, TypeError):
+            yield int(json.loads(record.read_text())["pid"]), None
+
+
+def _sign(state: Path) -> None:
+    """Add this process to the members; those that have gone are left out."""
+    own = _namespace_of("self")
+    living = {pid for pid, inode in _members(state) if inode == own == _namespace_of(pid)}
+    lines = [f"{pid} {own}\n" for pid in (*living, os.getpid())]
+    (state / _MEMBERS).write_text("".join(lines))
+
+
+def _namespace_of(process: int | str) -> int | None:
+    """The inode of the user namespace that *process* is in; None if that cannot be told."""
+    try:
+        return Path(f"/proc/{process}/ns/user").stat().st_ino
+    except OSError:
+        return None
+
+
+def _joined(pid: int, inode: int | None) -> bool:
+    """Whether the user namespace of *pid*, which *inode* is to name, could be entered."""
+    with suppress(OSError, SyscallError):
+        theirs = os.open(f"/proc/{pid}/ns/user", os.O_RDONLY | os.O_CLOEXEC)
+        try:
+            found = os.fstat(theirs).st_ino
+            if found == _namespace_of("self") or inode not in {None, found}:
+                return False
+            syscalls.setns(theirs, syscalls.CLONE_NEWUSER)
+        finally:
+            os.close(theirs)
+        syscalls.unshare(syscalls.CLONE_NEWNS)
+        _become_root()
+        return True
     return False
 
 

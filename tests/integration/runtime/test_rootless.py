@@ -361,3 +361,26 @@ def test_protection_is_chosen_by_roots_words(user: User) -> None:
     given = user.run("run", "--device", "/dev/zero:/dev/x", "busybox", "true")
     assert (given.returncode, given.stdout) == (125, "")
     assert "has no devices to give" in given.stderr
+
+
+def test_a_container_is_kept_while_and_after_nobody_is_there(user: User) -> None:
+    script = "echo up; touch /made; trap 'exit 3' TERM; while :; do sleep 0.1; done"
+    both = [
+        subprocess.Popen(
+            user.argv("run", "-d", "--name", name, "busybox", "sh", "-c", script),
+            env=user.environment, cwd=user.home, stdout=subprocess.PIPE,
+        )
+        for name in ("one", "two")
+    ]  # fmt: skip
+    assert [process.wait(LIMIT_S) for process in both] == [0, 0]
+    for process in both:
+        process.communicate()
+    _until(lambda: user.said("logs", "one") == "up\n")
+    for name in ("one", "two"):  # begun at once, they are in one namespace all the same
+        assert user.said("exec", name, "id", "-u") == "0\n"
+    user.said("stop", "one", "two")
+    assert user.said("wait", "one") == "3\n"  # nobody is in that namespace any more
+    assert user.said("diff", "one") == "A /made\n"
+    user.said("start", "one")
+    assert user.said("exec", "one", "ls", "/made") == "/made\n"
+    user.said("rm", "-f", "one", "two")
