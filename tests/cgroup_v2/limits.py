@@ -19,6 +19,7 @@ from runtime.container.cgroups import kill_members, members, remove_tree
 from runtime.container.container import Container, Options, container
 from runtime.container.devices import Device
 from runtime.container.facts import host_facts
+from runtime.container.kept.kept import Kept
 from runtime.container.launch.process import Executor
 from runtime.container.protection import Protection
 from runtime.container.spec import Limits
@@ -38,7 +39,7 @@ def _controllers(home: Path) -> None:
     """All are bound to v2; the compiled executor, which needs a compiler, comes from outside."""
     assert home == state_dir()
     assert {"cpu", "io", "memory", "pids"} <= set((TOP / "cgroup.controllers").read_text().split())
-    for program in Path(os.environ["ISOSCOPE_PROGRAMS"]).glob("executor-*"):
+    for program in Path(os.environ["ISOSCOPE_PROGRAMS"]).iterdir():
         shutil.copy(program, cache_dir("programs"))
 
 
@@ -101,6 +102,24 @@ def test_limits_are_written_where_the_kernel_reads_them(
     assert found.get("memory.swap.max", "0") == "0"
     assert (found["cpu.max"], found["pids.max"]) == ("50000 100000", "20")
     assert inside == (0, f"0::/\n{64 * MIB}\n")
+
+
+def test_a_kept_container_is_measured_limited_anew_and_started_again(busybox: Image) -> None:
+    made, _ = Kept.run(busybox, ("sleep", "1000"), Options(limits=Limits(memory_bytes=64 * MIB)))
+    with made as kept:
+        seen = kept.stats()
+        assert (seen.memory_limit_bytes, seen.processes) == (64 * MIB, 1)
+        assert seen.memory_bytes is not None
+        assert 0 < seen.memory_bytes < 64 * MIB
+        assert kept.exec(("true",), timeout_s=LIMIT_S).exit_status == 0
+        assert (kept.stats().cpu_ns or 0) > (seen.cpu_ns or 0) > 0
+        kept.update(Limits(memory_bytes=32 * MIB, pids=9))
+        assert kept.stats().memory_limit_bytes == 32 * MIB
+        kept.stop(timeout_s=0)
+        assert not (TOP / f"isoscope-{kept.id}").exists()
+        kept.start()
+        assert kept.stats().memory_limit_bytes == 32 * MIB
+        assert (TOP / f"isoscope-{kept.id}" / "pids.max").read_text() == "9\n"
 
 
 def test_a_memory_bomb_is_killed_and_counted(busybox: Image, executor: Executor) -> None:

@@ -66,6 +66,11 @@ def cp(arguments: argparse.Namespace) -> int:
 
 
 def _read(text: str) -> tuple[str | None, str]:
+    if text == "-":
+        raise SpecError(
+            "no tar archive is read or written here",
+            remedy="pipe to or from 'isoscope exec -i CONTAINER tar'; ./- is a file of that name",
+        )
     container, colon, path = text.partition(":")
     if not colon or text.startswith(("/", ".")):
         if not text:

@@ -111,3 +111,4 @@ def test_what_was_changed_is_told_and_becomes_an_image(hostile: Kept) -> None:
 
 def test_copying_wants_one_side_in_a_container() -> None:
     assert "CONTAINER:PATH" in refused("cp", "/a", "/b")
+    assert "exec -i" in refused("cp", "any:/a", "-")
