@@ -3,9 +3,13 @@
 Each process that starts machines holds a lock on a file named as its directories. The kernel
 releases it when the process dies, however that happens, so a lock that can be had is a dead
 owner's. Usually the watchdog was quicker; it may have been killed too. Source: flock(2).
+
+The file also says which file it is and which process wrote it: a copy of the directory has no
+locks, and what lies in it never leads to the machines of the original.
 """
 
 import fcntl
+import json
 import os
 import re
 import shutil
@@ -19,6 +23,9 @@ from vmbackend.cache import vm_cache
 
 _NAME = re.compile(r"isoscope-[0-9a-f]{8}")
 _EMULATOR = b"qemu-system"
+_LONGEST_RECORD = 4096
+_START_TIME = 19
+"""The field of /proc/PID/stat, counted after the name: proc_pid_stat(5)."""
 
 
 @contextmanager
@@ -30,7 +37,7 @@ def owned(root: Path) -> Iterator[Path]:
     lock = vm_cache("instances", f"{root.name}.lock")
     descriptor = _locked(lock)
     try:
-        os.write(descriptor, os.fsencode(root))
+        os.write(descriptor, json.dumps(_record(descriptor, root, os.getpid())).encode())
         yield lock.with_suffix("")
     finally:
         lock.unlink(missing_ok=True)
@@ -50,10 +57,11 @@ def _swept(lock: Path) -> bool:
         return False
     try:
         fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        root = Path(os.fsdecode(os.pread(descriptor, 4096, 0)))
-        if root.name == lock.stem and _NAME.fullmatch(root.name):
-            _kill_machines(root)
-            shutil.rmtree(root, ignore_errors=True)
+        if _NAME.fullmatch(lock.stem):
+            root = _dead_owners_root(descriptor, lock.stem)
+            if root is not None:
+                _kill_machines(root)
+                shutil.rmtree(root, ignore_errors=True)
             shutil.rmtree(lock.with_suffix(""), ignore_errors=True)
         lock.unlink(missing_ok=True)
     except BlockingIOError:
@@ -61,6 +69,40 @@ def _swept(lock: Path) -> bool:
     finally:
         os.close(descriptor)
     return True
+
+
+def _record(lock: int, root: Path, owner: int) -> dict[str, object]:
+    """What an owner writes into its file, and what is found there if nothing was moved since."""
+    status = os.fstat(lock)
+    return {
+        "root": str(root),
+        "owner": owner,
+        "started_ticks": _started_ticks(owner),
+        "file": [status.st_dev, status.st_ino],
+    }
+
+
+def _dead_owners_root(lock: int, name: str) -> Path | None:
+    """The root that this very file is about, if its owner has ended; else nothing to touch."""
+    try:
+        record = json.loads(os.pread(lock, _LONGEST_RECORD, 0))
+        root, owner = Path(record["root"]), int(record["owner"])
+        started_ticks, file = int(record["started_ticks"]), record["file"]
+    except (ValueError, TypeError, KeyError, RecursionError):
+        return None
+    status = os.fstat(lock)
+    is_copy = file != [status.st_dev, status.st_ino]
+    lives = owner > 0 and _started_ticks(owner) == started_ticks
+    return None if is_copy or lives or root.name != name or not root.is_absolute() else root
+
+
+def _started_ticks(pid: int) -> int | None:
+    """When the process *pid* began, in ticks since the computer did; None if there is none."""
+    try:
+        fields = Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()
+        return int(fields[_START_TIME])
+    except (OSError, IndexError):
+        return None
 
 
 def _kill_machines(root: Path) -> None:
