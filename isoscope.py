@@ -65,7 +65,7 @@ isoscope: one OCI image as a plain process, a container and a virtual machine, m
 _TAKES_VALUE = {
     "-e", "--env", "-w", "--workdir", "-u", "--user", "-m", "--memory", "--cpus", "--pids-limit",
     "--timeout", "--accel", "--profile", "-v", "--volume", "--mount", "--tmpfs", "--network",
-    "-p", "--publish", "--name", "--cap-add", "--cap-drop", "--security-opt", "--ulimit",
+    "-p", "--publish", "--name", "--connect", "--cap-add", "--cap-drop", "--security-opt", "--ulimit",
     "--device",
 }  # fmt: skip
 """The options of ``run`` that are followed by a value: what comes next is not the image.

@@ -18,6 +18,7 @@ from runtime.image import ImageError, Store, find_image
 from vmbackend.accelerator import accelerator
 from vmbackend.channel import Kind
 from vmbackend.command import Completed
+from vmbackend.connection import EMBEDDED, Connection, parse_connection
 from vmbackend.errors import MachineError, MachineSpecError
 from vmbackend.machine import Machine, explain, machine
 from vmbackend.network import NetworkChoice, Port, parse_port
@@ -91,6 +92,7 @@ def _spec(options: argparse.Namespace) -> MachineSpec:
         network=options.network,
         ports=tuple(options.ports),
         shares=tuple(options.shares),
+        connection=options.connect,
     )
 
 
@@ -108,6 +110,13 @@ def run_parser() -> Parser:
     add("--accel", choices=("auto", "kvm", "tcg"), default="auto", help="KVM, or emulated (TCG)")
     add("--profile", choices=get_args(BootProfile), default="minimal",
         help="distro: boot the image's own init, then run the command")  # fmt: skip
+    add(
+        "--connect",
+        type=_connection,
+        default=EMBEDDED,
+        metavar="URI",
+        help="the libvirt to ask: qemu:///embed (if not given), qemu:///session, qemu:///system",
+    )
     add("-i", "--interactive", action="store_true", help="pass standard input from a terminal too")
     add("--quiet", action="store_true", help="no note about the accelerator")
     return parser
@@ -126,6 +135,13 @@ def _attach(group: argparse._ArgumentGroup) -> None:
         "-v", "--volume", action="append", dest="shares", default=[], type=_share,
         metavar="/HOST:/PATH[:ro]", help="a directory of this computer inside, by virtiofs",
     )  # fmt: skip
+
+
+def _connection(text: str) -> Connection:
+    try:
+        return parse_connection(text)
+    except MachineSpecError as error:
+        raise argparse.ArgumentTypeError(str(error)) from error
 
 
 def _share(text: str) -> Share:

@@ -30,6 +30,8 @@ it: without udev in the image that would wait 90 s for its device. The kernel's 
 third is not in the guest."""
 
 _FIRST_SHARE_SLOT = 5
+_NAMESPACE = "urn:isoscope:machine:1"
+"""Of what we note in a domain for whoever looks at it: ``virsh metadata NAME`` with this URI."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -43,7 +45,11 @@ class Served:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Domain:
-    """All that the XML is made of. Paths exist, or will before the machine starts."""
+    """All that the XML is made of. Paths exist, or will before the machine starts.
+
+    ``runs_as``: user and group that a daemon of the system is to start QEMU as, whatever it is
+    configured to do; it then leaves the owners of all files as they are.
+    """
 
     name: str
     accelerator: Literal["kvm", "tcg"]
@@ -60,6 +66,8 @@ class Domain:
     ports: tuple[Port, ...] = ()
     shares: tuple[Served, ...] = ()
     profile: BootProfile = "minimal"
+    image: str = ""
+    runs_as: tuple[int, int] | None = None
 
     @property
     def command_line(self) -> str:
@@ -77,6 +85,7 @@ def domain_xml(domain: Domain) -> str:
     """The description libvirt is given; nothing about this computer but paths goes in. Pure."""
     root = ET.Element("domain", type="kvm" if domain.accelerator == "kvm" else "qemu")
     _text(root, "name", domain.name)
+    _noted(root, domain)
     _text(root, "memory", str(domain.memory_bytes), unit="bytes")
     if domain.shares:  # virtiofsd reads and writes the guest's memory itself
         backing = ET.SubElement(root, "memoryBacking")
@@ -99,9 +108,19 @@ def domain_xml(domain: Domain) -> str:
     _on_root_bus(ET.SubElement(devices, "controller", type="virtio-serial", index="0"), 3)
     ET.SubElement(devices, "controller", type="usb", model="none")
     ET.SubElement(devices, "memballoon", model="none")
+    if domain.runs_as is not None:
+        label = ET.SubElement(root, "seclabel", type="static", model="dac", relabel="no")
+        _text(label, "label", "+{}:+{}".format(*domain.runs_as))
     _told_directly(root, emulator_network(domain.network, domain.ports))
     ET.indent(root)
     return ET.tostring(root, encoding="unicode") + "\n"
+
+
+def _noted(root: ET.Element, domain: Domain) -> None:
+    """Of which image the machine is. No word of a command: any byte may be in one."""
+    metadata = ET.SubElement(root, "metadata")
+    attributes = {"xmlns": _NAMESPACE, "image": domain.image, "profile": domain.profile}
+    ET.SubElement(metadata, "machine", attributes)
 
 
 def _boot(root: ET.Element, domain: Domain) -> None:

@@ -11,16 +11,15 @@ import subprocess
 import time
 from collections.abc import Iterator, Sequence
 from contextlib import ExitStack, contextmanager
-from dataclasses import replace
 
 from vmbackend.accelerator import Accelerator, accelerator
 from vmbackend.account import check_readable, emulator_account
 from vmbackend.disk import overlay_of
 from vmbackend.domain import PORT_NAME, Domain
-from vmbackend.hypervisor import hypervisor
 from vmbackend.link import Link
 from vmbackend.network import emulator_network
 from vmbackend.parts import Parts
+from vmbackend.place import place
 from vmbackend.spec import MachineSpec
 from vmbackend.vmm import domain_of
 
@@ -77,7 +76,7 @@ class Emulator:
     def start(self, words: Sequence[str], descriptors: Sequence[int] = ()) -> None:
         """Start QEMU with *words*; it inherits *descriptors*, under their numbers.
 
-        Its life is watched by the watchdog of ``hypervisor()``: its sockets' paths name it.
+        Its life is watched by the watchdog of ``place()``: its sockets' paths name it.
         """
         account = emulator_account()
         self._process = subprocess.Popen(
@@ -105,11 +104,9 @@ def emulator(
     *overlay* is what its disk begins with. Marks: ``request``, ``prepared``, ``gone``.
     """
     chosen = accelerator(spec.accelerator)
-    engine = hypervisor()
     check_readable(parts.disk.path)
     name = f"isoscope-{os.getpid()}-{secrets.token_hex(4)}"
-    domain = domain_of(spec, parts, chosen, name=name, directory=engine.root / "s")
-    domain = replace(domain, overlay=engine.instances / f"{name}.qcow2")
+    domain = domain_of(spec, parts, chosen, name=name, own=place())
     with ExitStack() as undo:
         line = Link(domain.console_socket, domain.port_socket, resumed=resumed)
         made = Emulator(domain=domain, accelerator=chosen, line=line)

@@ -1,33 +1,31 @@
-"""libvirt's embedded QEMU driver: no daemon, a private root for each process, nothing left behind.
+"""libvirt: the driver inside this process, or a daemon of this computer; nothing is left behind.
 
 The only module that imports libvirt, and only when a machine is started. Facts it rests on, of
-libvirt 9.0: one process may open a root, so each has its own (short, because paths of sockets end
-at 108 bytes) whose ``cache`` is shared, or every first machine would wait seconds for QEMU's
-capabilities to be probed; the driver polls a dead QEMU until somebody reaps it, so this process
-becomes the reaper of its orphans; and it cannot end a machine when its owner is killed, so a
-watchdog does (``watchdog.c``).
+libvirt 9.0: one process may open a root of the embedded driver, so each has its own, whose
+``cache`` is shared, or every first machine would wait seconds for QEMU's capabilities to be
+probed; the driver polls a dead QEMU until somebody reaps it, so this process becomes the reaper of
+its orphans; and it cannot end a machine when its owner is killed, so a watchdog does
+(``watchdog.c``). A daemon can (VIR_DOMAIN_START_AUTODESTROY), unless it was restarted meanwhile,
+so the watchdog is there too. A daemon that went away is connected to again when it is next needed.
 """
 
 import atexit
 import os
-import secrets
-import shutil
-import signal
 import threading
-from collections.abc import Iterator
+import time
+from collections.abc import Callable, Iterator
 from contextlib import ExitStack, contextmanager, suppress
-from functools import cache
+from functools import cache, partial
 from pathlib import Path
 from types import ModuleType
 from typing import Any
 
 from vmbackend.accelerator import emulator_path
-from vmbackend.account import check_passable, emulator_account, open_to_emulator
+from vmbackend.account import emulator_account
 from vmbackend.cache import vm_cache
-from vmbackend.compiler import WATCHDOG, compiled
+from vmbackend.connection import EMBEDDED, Connection, check_user
 from vmbackend.errors import EngineError, MachineUnavailable
-from vmbackend.remains import owned
-from vmbackend.syscalls import set_child_subreaper
+from vmbackend.place import place
 
 _CONFIGURATION = """\
 stdio_handler = "file"
@@ -38,52 +36,54 @@ dynamic_ownership = 0
 remember_owner = 0
 seccomp_sandbox = 1
 """
-_PASSABLE = 0o710
 _ORPHANS = ("qemu-system", "watchdog-", "virtiofsd", "readonly-")
 _REAP_INTERVAL_S = 0.02
+_ALIVE_EVERY_S, _SILENCES = 5, 3
+"""A daemon that does not answer for 20 s is given up."""
+_FORGETS_WITHIN_S = 10.0
 
 
-def hypervisor() -> "Hypervisor":
+def hypervisor(connection: Connection = EMBEDDED) -> "Hypervisor":
     """This process's connection: opened by the first call, closed when the process ends.
 
     libvirt opens one root in the life of a process: a fork of one that has it gets
     MachineUnavailable.
     """
-    owner, opened = _opened()
-    if owner != os.getpid():
-        raise MachineUnavailable(
-            "this process is a fork of one that has libvirt open",
-            remedy="start it with spawn or exec instead",
-        )
-    return opened
+    place()  # raises in a fork
+    return _opened(connection)
 
 
-def missing() -> MachineUnavailable | None:
+def missing(connection: Connection = EMBEDDED) -> MachineUnavailable | None:
     """Why there is no hypervisor here; None if QEMU is there and libvirt's driver opens."""
     try:
         _libvirt()
         emulator_path()
-        hypervisor()
+        hypervisor(connection)
     except MachineUnavailable as reason:
         return reason
     return None
 
 
 class Hypervisor:
-    """An open embedded driver. *root* holds its sockets and logs, *instances* the overlays."""
+    """An open connection. ``root`` and ``instances`` are this process's own: see ``place``."""
 
-    def __init__(self, *, connection: Any, root: Path, instances: Path, undo: ExitStack) -> None:
-        self.root = root
-        self.instances = instances
-        self._connection = connection
-        self._undo = undo
+    def __init__(self, connection: Connection) -> None:
+        self.connection = connection
+        self.root = place().root
+        self.instances = place().instances
+        self._libvirt = _running_libvirt()
+        self._heard = threading.Condition()
+        self._ended: set[str] = set()
+        self._lock = threading.Lock()
+        self._line = self._connected()
 
     def start(self, xml: str) -> None:
         """Start the machine that *xml* describes. Raises EngineError."""
+        flags = self._libvirt.VIR_DOMAIN_START_AUTODESTROY if self.connection.has_daemon else 0
         with _reaping():
             try:
-                self._connection.createXML(xml, 0)
-            except _libvirt().libvirtError as error:
+                self._alive().createXML(xml, flags)
+            except self._libvirt.libvirtError as error:
                 raise EngineError(
                     f"libvirt could not start the machine: {_one_line(error)}"
                 ) from None
@@ -91,57 +91,119 @@ class Hypervisor:
     def stop(self, name: str) -> None:
         """End the machine *name* and let libvirt forget it, whatever became of it.
 
-        By name: an interrupt may have come between its creation and the knowledge of it.
+        By name: an interrupt may have come between its creation and the knowledge of it. A daemon
+        is waited for until it says that the machine has ended and knows it no more; one that is
+        gone knows nothing.
         """
-        with _reaping(), suppress(_libvirt().libvirtError):  # it may have ended by itself
-            self._connection.lookupByName(name).destroy()
-        (self.root / "log" / "qemu" / f"{name}.log").unlink(missing_ok=True)
+        with _reaping(), suppress(self._libvirt.libvirtError, EngineError):
+            if self.connection.has_daemon:
+                self._forgotten(name)
+            else:  # it may have ended by itself
+                self._line.lookupByName(name).destroy()
+        with suppress(OSError):
+            for log in self._logs().glob(f"{name}*.log"):  # of what serves its shares, too
+                log.unlink(missing_ok=True)
 
     def close(self) -> None:
-        """Close the driver and remove its root."""
-        self._undo.close()
+        """Close the connection."""
+        with suppress(self._libvirt.libvirtError):
+            self._line.close()
+
+    def _forgotten(self, name: str) -> None:
+        """Raises libvirtError, EngineError if the daemon is gone."""
+        deadline = time.monotonic() + _FORGETS_WITHIN_S
+        while (left_s := deadline - time.monotonic()) > 0:
+            try:
+                self._alive().lookupByName(name).destroy()
+            except self._libvirt.libvirtError as error:
+                if error.get_error_code() == self._libvirt.VIR_ERR_NO_DOMAIN:
+                    return
+            with self._heard:  # destroyed, or about to be seen as dead: the event tells
+                self._heard.wait_for(partial(self._ended.__contains__, name), min(left_s, 1.0))
+                self._ended.discard(name)
+
+    def _alive(self) -> Any:
+        """The connection, made again if its daemon went away. Raises EngineError."""
+        with self._lock:
+            if self.connection.has_daemon and not self._line.isAlive():
+                self.close()
+                try:
+                    self._line = self._connected()
+                except MachineUnavailable as gone:
+                    raise EngineError(f"libvirt's daemon went away: {gone.message}") from None
+            return self._line
+
+    def _connected(self) -> Any:
+        line = _connect(self._libvirt, self.connection, self.root)
+        if self.connection.has_daemon:
+            line.setKeepAlive(_ALIVE_EVERY_S, _SILENCES)
+            event = self._libvirt.VIR_DOMAIN_EVENT_ID_LIFECYCLE
+            line.domainEventRegisterAny(None, event, self._hear, None)
+        return line
+
+    def _hear(self, _line: object, domain: Any, event: int, *_: object) -> None:
+        """In the thread of libvirt's loop."""
+        if event == self._libvirt.VIR_DOMAIN_EVENT_STOPPED and _is_ours(domain.name()):
+            with self._heard:
+                self._ended.add(domain.name())
+                self._heard.notify_all()
+
+    def _logs(self) -> Path:
+        """Where libvirt writes files for each machine, and never removes one."""
+        match self.connection.driver:
+            case "embed":
+                return self.root / "log/qemu"
+            case "session":
+                caches = Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache")
+                return caches / "libvirt/qemu/log"
+            case "system":
+                return Path("/var/log/libvirt/qemu")
+
+
+def _is_ours(name: str) -> bool:
+    """A daemon tells of everybody's machines; ``vmm`` names ours."""
+    return name.startswith(f"isoscope-{os.getpid()}-")
 
 
 @cache
-def _opened() -> tuple[int, Hypervisor]:
-    opened = _open()
-    atexit.register(_close_as, os.getpid(), opened)
-    return os.getpid(), opened
+def _opened(connection: Connection) -> Hypervisor:
+    opened = Hypervisor(connection)
+    _at_exit(opened.close)
+    return opened
 
 
-def _close_as(owner: int, opened: Hypervisor) -> None:
-    if os.getpid() == owner:  # a fork runs this too, and must not touch what is not its own
-        opened.close()
+def _at_exit(call: Callable[[], object]) -> None:
+    """What ends first was begun last. A fork runs this too, and must not touch what is not its."""
+    owner = os.getpid()
+    atexit.register(lambda: call() if os.getpid() == owner else None)
 
 
-def _open() -> Hypervisor:
+@cache
+def _running_libvirt() -> ModuleType:
+    """libvirt, with the thread that runs its loop until the process ends."""
     libvirt = _libvirt()
-    emulator_account()  # as root there must be one
     with ExitStack() as undo:
-        root = Path(_short_directory(), f"isoscope-{secrets.token_hex(4)}")
-        instances = undo.enter_context(owned(root))
-        undo.enter_context(_watchdog(root, instances))  # before there is anything to clean up
-        for directory in (instances, root):
-            directory.mkdir(mode=0o700)
-            undo.callback(shutil.rmtree, directory, ignore_errors=True)
-            open_to_emulator(directory, _PASSABLE)
-        check_passable(instances)
-        _furnish(root)
-        set_child_subreaper()
         undo.enter_context(_event_loop(libvirt))
-        connection = _connect(libvirt, root)
-        undo.callback(connection.close)
-        return Hypervisor(
-            connection=connection, root=root, instances=instances, undo=undo.pop_all()
-        )
+        _at_exit(undo.pop_all().close)
+    return libvirt
 
 
-def _connect(libvirt: ModuleType, root: Path) -> Any:
-    """Open the driver. An ordinary user's keeps some state in the home directory: not ours."""
+def _connect(libvirt: ModuleType, connection: Connection, root: Path) -> Any:
+    """Open it. The embedded driver of an ordinary user keeps some state in the home: not ours."""
+    check_user(connection, is_root=os.geteuid() == 0)
     try:
+        if connection.has_daemon:
+            return libvirt.open(connection.uri)
+        _furnish(root)
         with _reaping(), _environment(XDG_CACHE_HOME=str(root / "home")):
-            return libvirt.open(f"qemu:///embed?root={root}")
+            return libvirt.open(f"{connection.uri}?root={root}")
     except libvirt.libvirtError as error:
+        if connection.has_daemon:
+            raise MachineUnavailable(
+                f"{connection.uri} does not open: {_one_line(error)}",
+                remedy="apt-get install libvirt-daemon-system and start libvirtd, or use"
+                " qemu:///embed",
+            ) from None
         raise MachineUnavailable(
             f"libvirt's embedded QEMU driver does not open: {_one_line(error)}",
             remedy="apt-get install libvirt-daemon-driver-qemu",
@@ -178,13 +240,6 @@ def _environment(**variables: str) -> Iterator[None]:
                 os.environ[name] = value
 
 
-def _short_directory() -> str:
-    """Of the user, if its name is short; libvirt adds some 60 bytes to it."""
-    candidate = os.environ.get("XDG_RUNTIME_DIR", "")
-    usable = candidate.startswith("/") and len(candidate) <= 24 and os.access(candidate, os.W_OK)
-    return candidate if usable else "/tmp"  # noqa: S108 - mkdtemp makes a 0700 directory in it
-
-
 def _furnish(root: Path) -> None:
     account = emulator_account()
     own = "" if account is None else f'user = "+{account.uid}"\ngroup = "+{account.started_as}"\n'
@@ -193,29 +248,6 @@ def _furnish(root: Path) -> None:
     capabilities = vm_cache("libvirt")
     capabilities.mkdir(exist_ok=True)
     (root / "cache").symlink_to(capabilities)
-    (root / "s").mkdir(mode=0o700)
-    open_to_emulator(root / "s", _PASSABLE)
-
-
-@contextmanager
-def _watchdog(*directories: Path) -> Iterator[None]:
-    """A process that cleans up if this one is killed; see ``watchdog.c``."""
-    program = compiled(WATCHDOG)
-    pid = os.posix_spawn(
-        program,
-        [program.name, str(os.getpid()), *map(str, directories)],
-        {},
-        file_actions=[(os.POSIX_SPAWN_OPEN, fd, "/dev/null", os.O_RDWR, 0) for fd in range(3)],
-        setsid=True,
-    )
-    process = os.pidfd_open(pid)
-    try:
-        yield
-    finally:
-        with suppress(ProcessLookupError, ChildProcessError):  # someone else ended or reaped it
-            signal.pidfd_send_signal(process, signal.SIGKILL)
-            os.waitpid(pid, 0)
-        os.close(process)
 
 
 @contextmanager

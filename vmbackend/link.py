@@ -8,6 +8,7 @@ one that is *resumed* says again when it is told the time.
 
 import os
 import re
+import select
 import selectors
 import signal
 import socket
@@ -128,8 +129,12 @@ class Link:
             return
         with suppress(ProcessLookupError):
             signal.pidfd_send_signal(self._emulator, signal.SIGKILL)
-        with suppress(ChildProcessError):  # reaped by the thread
+        try:
             os.waitpid(self.emulator_pid, 0)
+        except ChildProcessError:  # reaped by the thread, or the child of libvirt's daemon
+            death = select.poll()
+            death.register(self._emulator, select.POLLIN)
+            death.poll()
 
     def __exit__(self, *_: object) -> None:
         """Stop the thread, which closes what it serves; remove the sockets' names.

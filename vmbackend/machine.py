@@ -267,6 +267,7 @@ def explain(spec: MachineSpec) -> str:
         ports=spec.ports,
         shares=served(spec.shares),
         profile=spec.profile,
+        image=spec.image,
     )
     return domain_xml(domain)
 

@@ -34,6 +34,7 @@ from vmbackend.errors import BootTimeout, EngineError, GuestError, MachineSpecEr
 from vmbackend.machine import BOOT_LIMIT_S, Machine
 from vmbackend.monitor import Monitor, accepted, listening
 from vmbackend.parts import Parts, parts_of
+from vmbackend.place import Place
 from vmbackend.spec import MachineSpec
 from vmbackend.vmm import domain_of
 
@@ -44,6 +45,7 @@ _SAVE_LIMIT_S = 60.0
 _POLL_S = 0.005
 _IN_USE_NS = 60 * 10**9
 _UNLIMITED = 1 << 40
+_NOWHERE = Place(root=Path("/"), instances=Path("/"))
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -71,6 +73,10 @@ def snapshot(spec: MachineSpec) -> tuple[Snapshot, bool]:
     What is to run in it, as whom and where does not matter: that comes after. Raises as
     ``machine`` does, and MachineSpecError for one with a network or shares.
     """
+    if spec.connection.has_daemon:
+        raise MachineSpecError(
+            "QEMU itself restores machines, and no libvirt", remedy="leave out the connection"
+        )
     if spec.has_network or spec.shares or spec.profile != "minimal":
         raise MachineSpecError(
             "a machine with a network, with shares or with an init of its own is not restored",
@@ -130,7 +136,7 @@ def _await(guest: Machine, limit_s: float, source: Snapshot) -> None:
 def _digest(spec: MachineSpec, parts: Parts) -> str:
     """Of all that must be the same for a state to be one that this machine can go on from."""
     chosen = accelerator(spec.accelerator)
-    domain = domain_of(spec, parts, chosen, name="", directory=Path("/"))
+    domain = domain_of(spec, parts, chosen, name="", own=_NOWHERE)
     files = [path.stat() for path in (domain.emulator, domain.kernel, domain.disk)]
     seen = [
         *emulator_words(domain),

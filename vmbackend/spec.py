@@ -4,6 +4,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Literal, get_args
 
+from vmbackend.connection import EMBEDDED, Connection
 from vmbackend.errors import MachineSpecError
 from vmbackend.network import NetworkChoice, Port, check_network
 from vmbackend.share import Share, check_targets
@@ -30,7 +31,8 @@ class MachineSpec:
     is added. ``cwd`` and ``user`` None are the image's own; ``user`` is ``uid[:gid]`` or a name in
     the image. ``accelerator`` ``auto`` takes KVM where a guest runs well under it, else TCG.
     ``profile`` ``minimal``: our program is the first process; ``distro``: the image's own init,
-    and commands begin when that has reached its multi-user target.
+    and commands begin when that has reached its multi-user target. ``connection`` is the libvirt
+    that is asked for it.
     """
 
     image: str
@@ -46,6 +48,7 @@ class MachineSpec:
     ports: tuple[Port, ...] = ()
     shares: tuple[Share, ...] = ()
     profile: BootProfile = "minimal"
+    connection: Connection = EMBEDDED
 
     def __post_init__(self) -> None:
         """Raises MachineSpecError for what no machine can be."""

@@ -5,11 +5,9 @@ import secrets
 import time
 from collections.abc import Iterator, Sequence
 from contextlib import ExitStack, contextmanager
-from dataclasses import replace
-from pathlib import Path
 
 from vmbackend.accelerator import Accelerator, accelerator, emulator_path
-from vmbackend.account import check_readable
+from vmbackend.account import check_readable, emulator_account
 from vmbackend.compiler import READONLY, compiled
 from vmbackend.disk import instance_overlay
 from vmbackend.domain import Domain, Served, domain_xml
@@ -18,6 +16,7 @@ from vmbackend.hypervisor import Hypervisor, hypervisor
 from vmbackend.link import Link
 from vmbackend.network import check_free
 from vmbackend.parts import Parts
+from vmbackend.place import Place, place
 from vmbackend.share import Share, check_sources, tag_of, virtiofsd
 from vmbackend.spec import MachineSpec
 
@@ -63,13 +62,12 @@ def vmm(spec: MachineSpec, parts: Parts, *, start_ns: int) -> Iterator[Vmm]:
     sleeps for 200 ms before it closes its books.
     """
     chosen = accelerator(spec.accelerator)
-    engine = hypervisor()
+    engine = hypervisor(spec.connection)
     check_readable(parts.kernel.image, parts.initramfs, parts.disk.path)
     check_free(spec.ports)
     check_sources(spec.shares)
     name = f"isoscope-{os.getpid()}-{secrets.token_hex(4)}"
-    domain = domain_of(spec, parts, chosen, name=name, directory=engine.root / "s")
-    domain = replace(domain, overlay=engine.instances / f"{name}.qcow2")
+    domain = domain_of(spec, parts, chosen, name=name, own=place())
     with ExitStack() as undo:
         line = Link(domain.console_socket, domain.port_socket)
         made = Vmm(domain=domain, accelerator=chosen, line=line, engine=engine)
@@ -85,9 +83,10 @@ def vmm(spec: MachineSpec, parts: Parts, *, start_ns: int) -> Iterator[Vmm]:
 
 
 def domain_of(
-    spec: MachineSpec, parts: Parts, chosen: Accelerator, *, name: str, directory: Path
+    spec: MachineSpec, parts: Parts, chosen: Accelerator, *, name: str, own: Place
 ) -> Domain:
-    """The domain for *spec*, with all that belongs to the instance in *directory*."""
+    """The domain for *spec*, with all that belongs to the instance in our *own* place."""
+    account = emulator_account() if spec.connection.driver == "system" else None
     return Domain(
         name=name,
         accelerator=chosen.name,
@@ -97,13 +96,15 @@ def domain_of(
         kernel=parts.kernel.image,
         initramfs=parts.initramfs,
         disk=parts.disk.path,
-        overlay=directory / f"{name}.qcow2",
-        console_socket=directory / f"{name}.console",
-        port_socket=directory / f"{name}.port",
+        overlay=own.instances / f"{name}.qcow2",
+        console_socket=own.sockets / f"{name}.console",
+        port_socket=own.sockets / f"{name}.port",
         network=spec.network,
         ports=spec.ports,
         shares=served(spec.shares),
         profile=spec.profile,
+        image=parts.image.digest,
+        runs_as=None if account is None else (account.uid, account.started_as),
     )
 
 
