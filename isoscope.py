@@ -52,6 +52,7 @@ isoscope: one OCI image as a plain process, a container and a virtual machine, m
   isoscope volume ls|create|inspect|rm|prune
                                     directories that outlive containers
   isoscope registry serve           be a registry over the images of this machine
+  isoscope vm min-memory IMAGE      how little memory a machine of the image can do with
   isoscope lab                      the lessons, in JupyterLab, on copies of your own
   isoscope gc                       remove what killed runs left behind
   isoscope completion bash|zsh|fish
@@ -65,8 +66,8 @@ isoscope: one OCI image as a plain process, a container and a virtual machine, m
 _TAKES_VALUE = {
     "-e", "--env", "-w", "--workdir", "-u", "--user", "-m", "--memory", "--cpus", "--pids-limit",
     "--timeout", "--accel", "--profile", "-v", "--volume", "--mount", "--tmpfs", "--network",
-    "-p", "--publish", "--name", "--connect", "--cap-add", "--cap-drop", "--security-opt", "--ulimit",
-    "--device",
+    "-p", "--publish", "--name", "--connect", "--cap-add", "--cap-drop",
+    "--security-opt", "--ulimit", "--device",
 }  # fmt: skip
 """The options of ``run`` that are followed by a value: what comes next is not the image.
 
@@ -238,6 +239,12 @@ def _volume(rest: list[str]) -> int:
     return cli.main(["volume", *rest])
 
 
+def _vm(rest: list[str]) -> int:
+    from vmbackend import vm_cli
+
+    return vm_cli.main(rest)
+
+
 def _report(rest: list[str]) -> int:
     from reports import cli
     from runtime.container.interrupts import end_on_termination
@@ -314,6 +321,7 @@ _VERBS = {
     "report": _report,
     "results": _results,
     "run": _run,
+    "vm": _vm,
     "volume": _volume,
 }
 
@@ -397,6 +405,7 @@ _PARSERS = {
     "registry": "runtime.image.registry.cli:registry_parser",
     "report": "reports.cli:report_parser",
     "results": "reports.results_cli:results_parser",
+    "vm": "vmbackend.vm_cli:vm_parser",
     "volume": "runtime.volume.cli:volume_parser",
 }
 """Where the parser of a verb is made; ``run`` has one for each backend."""

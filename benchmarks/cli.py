@@ -58,6 +58,12 @@ _TOOLS_MADE_BY = (
 _DURATION = re.compile(r"(?:(\d{1,4})h)?(?:(\d{1,5})m)?(?:(\d{1,6})s)?", re.ASCII)
 _FOREVER_S = 7 * 86400.0
 """How long a command on a peer may run that was given no ``--timeout``."""
+_BY_URI = {
+    "qemu:///embed": "vm",
+    "qemu:///session": "vm:session",
+    "qemu:///system": "vm:system",
+}
+"""The arm that a libvirt's machine is measured as: results say which one it was."""
 Publish = Callable[[Path], None]
 Document = Callable[[Path], dict[str, object]]
 
@@ -144,7 +150,7 @@ def _measured(arguments: argparse.Namespace) -> Path:
             return resume(_run_directory(arguments.resume, arguments.out), watching)
         request = Request(
             suite=suite,
-            on=arguments.on,
+            on=_asked_of(arguments.on, arguments.connect),
             image=_image(suite, arguments.image),
             blocks=arguments.blocks or suite.blocks,
             seed=arguments.seed,
@@ -181,7 +187,8 @@ def _again(arguments: argparse.Namespace, suite: Suite) -> tuple[str, ...]:
     if arguments.warmup is not None:
         more += ["--warmup" if arguments.warmup else "--no-warmup"]
     return (
-        "./isoscope", "bench", arguments.suite, "--on", ",".join(arguments.on),
+        "./isoscope", "bench", arguments.suite,
+        "--on", ",".join(_asked_of(arguments.on, arguments.connect)),
         "--blocks", str(arguments.blocks or suite.blocks), "--seed", str(arguments.seed),
         "--image", arguments.image or suite.image, *more,
     )  # fmt: skip
@@ -231,6 +238,9 @@ def bench_parser() -> Parser:
         help="quick if none is named")  # fmt: skip
     add("--on", type=_backends, default=OWN, metavar="A,B",
         help=f"backends, the baseline first (default: {','.join(OWN)})")  # fmt: skip
+    add("--connect", choices=tuple(_BY_URI), default="qemu:///embed", metavar="URI",
+        help="the libvirt that vm is asked of: qemu:///embed (if not given), qemu:///session,"
+        " qemu:///system; the same as vm:session, vm:system in --on")  # fmt: skip
     add("--image", metavar="IMAGE", help="what every backend runs (default: the suite's)")
     add("--explain", action="store_true",
         help="what the suite asks, and what threatens the answers")  # fmt: skip
@@ -250,6 +260,12 @@ def bench_parser() -> Parser:
     add("--debug", action="store_true", help="show a traceback when isoscope itself fails")
     parser.set_defaults(seed=int.from_bytes(os.urandom(4)))
     return parser
+
+
+def _asked_of(on: Sequence[str], uri: str) -> tuple[str, ...]:
+    """The arms, with the machine's replaced by the one of another libvirt."""
+    named = (_BY_URI[uri] if name == "vm" else name for name in on)
+    return tuple(dict.fromkeys(named))
 
 
 def _backends(text: str) -> tuple[str, ...]:

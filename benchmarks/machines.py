@@ -20,6 +20,7 @@ from runtime.errors import RuntimeFault, SpecError
 from vmbackend import probe as probing
 from vmbackend.accelerator import Accelerator, accelerator
 from vmbackend.command import Completed
+from vmbackend.connection import EMBEDDED, Connection
 from vmbackend.errors import DeadlineError, MachineError, MachineUnavailable
 from vmbackend.hypervisor import hypervisor
 from vmbackend.machine import Machine, machine
@@ -68,10 +69,10 @@ def machine_spec(spec: InstanceSpec) -> MachineSpec:
     return asked
 
 
-def warmed() -> None:
+def warmed(connection: Connection = EMBEDDED) -> None:
     """Open libvirt's driver, where it can be opened, so that no clock has to wait for it."""
-    if probing.probe() is None:
-        hypervisor()
+    if probing.probe(connection) is None:
+        hypervisor(connection)
 
 
 class MachineBackend:
@@ -79,6 +80,7 @@ class MachineBackend:
 
     name: str
     profile: BootProfile
+    connection: Connection = EMBEDDED
 
     @property
     def features(self) -> Features:
@@ -87,13 +89,13 @@ class MachineBackend:
 
     def probe(self) -> Unavailable | None:
         """See ``Backend.probe``."""
-        why = probing.probe()
+        why = probing.probe(self.connection, profile=self.profile)
         return None if why is None else Unavailable(reason=why[0], remedy=why[1])
 
     def prepare(self, image: str) -> Preparation:
         """The image's disk, and the kernel and first program that all machines share."""
         with translated():
-            made = prepare(image)
+            made = prepare(image, profile=self.profile)
         return Preparation(
             duration_ns=made.duration_ns,
             disk_bytes=made.disk_bytes,
@@ -104,7 +106,8 @@ class MachineBackend:
     @contextmanager
     def launch(self, spec: InstanceSpec) -> Iterator["MachineInstance"]:
         """Boot; leaving ends the machine and removes its overlay."""
-        with translated(), machine(replace(machine_spec(spec), profile=self.profile)) as booted:
+        asked = replace(machine_spec(spec), profile=self.profile, connection=self.connection)
+        with translated(), machine(asked) as booted:
             yield MachineInstance(booted)
 
 

@@ -45,7 +45,7 @@ def main(argv: Sequence[str]) -> int:
     125: ours, said in one line; 126 and 127 as docker; 2: usage; 128+n: ended by signal n.
     """
     options = run_parser().parse_args(argv)
-    with _signals_raise():
+    with signals_raise():
         try:
             return _run(options)
         except (MachineError, ImageError) as error:
@@ -109,7 +109,8 @@ def run_parser() -> Parser:
     add = parser.add_argument_group("machine; 256m and 1 processor if not given").add_argument
     add("--accel", choices=("auto", "kvm", "tcg"), default="auto", help="KVM, or emulated (TCG)")
     add("--profile", choices=get_args(BootProfile), default="minimal",
-        help="distro: boot the image's own init, then run the command")  # fmt: skip
+        help="distro: boot the image's own init, then run the command;"
+        " ordinary: a machine, kernel and initrd as people get them without choosing")  # fmt: skip
     add(
         "--connect",
         type=_connection,
@@ -186,7 +187,7 @@ def _say(line: str) -> None:
 
 
 @contextmanager
-def _signals_raise() -> Iterator[None]:
+def signals_raise() -> Iterator[None]:
     """Until the end of the block SIGINT and SIGTERM unwind the stack, so all is cleaned up."""
     before = {number: signal.signal(number, _interrupt) for number in _STOPPING}
     try:

@@ -84,23 +84,23 @@ class Domain:
 def domain_xml(domain: Domain) -> str:
     """The description libvirt is given; nothing about this computer but paths goes in. Pure."""
     root = ET.Element("domain", type="kvm" if domain.accelerator == "kvm" else "qemu")
-    _text(root, "name", domain.name)
-    _noted(root, domain)
-    _text(root, "memory", str(domain.memory_bytes), unit="bytes")
+    sub(root, "name", domain.name)
+    noted(root, domain)
+    sub(root, "memory", str(domain.memory_bytes), unit="bytes")
     if domain.shares:  # virtiofsd reads and writes the guest's memory itself
         backing = ET.SubElement(root, "memoryBacking")
         ET.SubElement(backing, "source", type="memfd")
         ET.SubElement(backing, "access", mode="shared")
-    _text(root, "vcpu", str(domain.cpus))
+    sub(root, "vcpu", str(domain.cpus))
     _boot(root, domain)
     features = ET.SubElement(root, "features")
     ET.SubElement(features, "acpi")
     if domain.accelerator == "kvm":
         ET.SubElement(root, "cpu", mode="host-passthrough")
     for event in ("on_poweroff", "on_reboot", "on_crash"):
-        _text(root, event, "destroy")
+        sub(root, event, "destroy")
     devices = ET.SubElement(root, "devices")
-    _text(devices, "emulator", str(domain.emulator))
+    sub(devices, "emulator", str(domain.emulator))
     _disk(devices, domain)
     for slot, share in enumerate(domain.shares, start=_FIRST_SHARE_SLOT):
         _share(devices, share, slot)
@@ -110,13 +110,13 @@ def domain_xml(domain: Domain) -> str:
     ET.SubElement(devices, "memballoon", model="none")
     if domain.runs_as is not None:
         label = ET.SubElement(root, "seclabel", type="static", model="dac", relabel="no")
-        _text(label, "label", "+{}:+{}".format(*domain.runs_as))
+        sub(label, "label", "+{}:+{}".format(*domain.runs_as))
     _told_directly(root, emulator_network(domain.network, domain.ports))
     ET.indent(root)
     return ET.tostring(root, encoding="unicode") + "\n"
 
 
-def _noted(root: ET.Element, domain: Domain) -> None:
+def noted(root: ET.Element, domain: Domain) -> None:
     """Of which image the machine is. No word of a command: any byte may be in one."""
     metadata = ET.SubElement(root, "metadata")
     attributes = {"xmlns": _NAMESPACE, "image": domain.image, "profile": domain.profile}
@@ -125,10 +125,10 @@ def _noted(root: ET.Element, domain: Domain) -> None:
 
 def _boot(root: ET.Element, domain: Domain) -> None:
     system = ET.SubElement(root, "os")
-    _text(system, "type", "hvm", arch="x86_64", machine="q35")
-    _text(system, "kernel", str(domain.kernel))
-    _text(system, "initrd", str(domain.initramfs))
-    _text(system, "cmdline", domain.command_line)
+    sub(system, "type", "hvm", arch="x86_64", machine="q35")
+    sub(system, "kernel", str(domain.kernel))
+    sub(system, "initrd", str(domain.initramfs))
+    sub(system, "cmdline", domain.command_line)
 
 
 def _disk(devices: ET.Element, domain: Domain) -> None:
@@ -182,5 +182,6 @@ def _on_root_bus(device: ET.Element, slot: int) -> None:
     ET.SubElement(device, "address", type="pci", bus="0x00", slot=f"{slot:#04x}")
 
 
-def _text(parent: ET.Element, tag: str, text: str, **attributes: str) -> None:
+def sub(parent: ET.Element, tag: str, text: str, **attributes: str) -> None:
+    """A child of *parent* that is a word with a value."""
     ET.SubElement(parent, tag, attributes).text = text

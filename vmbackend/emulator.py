@@ -35,6 +35,7 @@ def emulator_words(domain: Domain) -> tuple[str, ...]:
     below = "file.driver=file,file.cache.direct=off,file.cache.no-flush=on,file.filename="
     image = f"driver=raw,node-name=image,read-only=on,{throw_away},{below}{file}"
     own = f"driver=qcow2,node-name=own,backing=image,{throw_away},{below}{overlay}"
+    disk = "virtio-blk-pci,bus=pcie.0,addr=0x2"  # told of a full disk: nobody hears QEMU's events
     return (
         "-name", domain.name,
         "-machine", "q35,usb=off,dump-guest-core=off",
@@ -49,7 +50,7 @@ def emulator_words(domain: Domain) -> tuple[str, ...]:
         "-device", "virtio-serial-pci,id=ports,bus=pcie.0,addr=0x3",
         "-blockdev", image,
         "-blockdev", own,
-        "-device", "virtio-blk-pci,bus=pcie.0,addr=0x2,drive=own,bootindex=1,write-cache=on",
+        "-device", f"{disk},drive=own,bootindex=1,write-cache=on,werror=report",
         "-chardev", f"socket,id=console,path={_escaped(str(domain.console_socket))}",
         "-device", "isa-serial,chardev=console,index=0",
         "-chardev", f"socket,id=port,path={_escaped(str(domain.port_socket))}",

@@ -74,11 +74,17 @@ class Hypervisor:
         self._libvirt = _running_libvirt()
         self._heard = threading.Condition()
         self._ended: set[str] = set()
+        self._stuck: dict[str, Callable[[], None]] = {}
         self._lock = threading.Lock()
         self._line = self._connected()
 
-    def start(self, xml: str) -> None:
-        """Start the machine that *xml* describes. Raises EngineError."""
+    def start(self, name: str, xml: str, *, out_of_room: Callable[[], None]) -> None:
+        """Start the machine *name* that *xml* describes. Raises EngineError.
+
+        *out_of_room* is called, in another thread, when QEMU has no room to write its disk: it
+        stops the guest's processors then, and would wait until there is.
+        """
+        self._stuck[name] = out_of_room
         flags = self._libvirt.VIR_DOMAIN_START_AUTODESTROY if self.connection.has_daemon else 0
         with _reaping():
             try:
@@ -95,6 +101,7 @@ class Hypervisor:
         is waited for until it says that the machine has ended and knows it no more; one that is
         gone knows nothing.
         """
+        self._stuck.pop(name, None)
         with _reaping(), suppress(self._libvirt.libvirtError, EngineError):
             if self.connection.has_daemon:
                 self._forgotten(name)
@@ -137,16 +144,27 @@ class Hypervisor:
         line = _connect(self._libvirt, self.connection, self.root)
         if self.connection.has_daemon:
             line.setKeepAlive(_ALIVE_EVERY_S, _SILENCES)
-            event = self._libvirt.VIR_DOMAIN_EVENT_ID_LIFECYCLE
-            line.domainEventRegisterAny(None, event, self._hear, None)
+        for event, hear in (
+            (self._libvirt.VIR_DOMAIN_EVENT_ID_LIFECYCLE, self._hear_of_life),
+            (self._libvirt.VIR_DOMAIN_EVENT_ID_IO_ERROR_REASON, self._hear_of_disk),
+        ):
+            line.domainEventRegisterAny(None, event, hear, None)
         return line
 
-    def _hear(self, _line: object, domain: Any, event: int, *_: object) -> None:
+    def _hear_of_life(self, _line: object, domain: Any, event: int, *_: object) -> None:
         """In the thread of libvirt's loop."""
         if event == self._libvirt.VIR_DOMAIN_EVENT_STOPPED and _is_ours(domain.name()):
             with self._heard:
                 self._ended.add(domain.name())
                 self._heard.notify_all()
+
+    def _hear_of_disk(
+        self, _line: object, domain: Any, _path: str, _alias: str, action: int, *_: object
+    ) -> None:
+        """In the same thread. QEMU stops a machine by itself only for want of room."""
+        stuck = self._stuck.get(domain.name())
+        if stuck is not None and action == self._libvirt.VIR_DOMAIN_EVENT_IO_ERROR_PAUSE:
+            stuck()
 
     def _logs(self) -> Path:
         """Where libvirt writes files for each machine, and never removes one."""

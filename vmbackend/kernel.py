@@ -120,7 +120,7 @@ def dependencies(module: bytes) -> tuple[str, ...]:
 
 def _make(package: str, directory: Path) -> None:
     """Works in the scratch directory that *directory* is in; what is not kept goes with it."""
-    tree = _unpacked_package(package, directory.parent)
+    tree = unpacked_package(package, directory.parent)
     release = _version(package)
     directory.mkdir()
     _keep_kernel((tree / f"boot/vmlinuz-{release}").read_bytes(), directory)
@@ -129,7 +129,7 @@ def _make(package: str, directory: Path) -> None:
     shutil.copyfile(tree / f"boot/config-{release}", directory / "config")
 
 
-def _unpacked_package(package: str, scratch: Path) -> Path:
+def unpacked_package(package: str, scratch: Path) -> Path:
     """Download and unpack. apt notes that its sandbox user cannot write here, and goes on."""
     _run(["apt-get", "-qq", "download", package], cwd=scratch, limit_s=_DOWNLOAD_LIMIT_S)
     archives = list(scratch.glob("*.deb"))
@@ -157,7 +157,7 @@ def _keep_modules(source: Path, directory: Path) -> None:
 
 
 def _make_further(package: str, directory: Path) -> None:
-    tree = _unpacked_package(package, directory.parent)
+    tree = unpacked_package(package, directory.parent)
     _keep_further(tree / "lib/modules" / _version(package), directory)
 
 

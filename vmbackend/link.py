@@ -147,6 +147,10 @@ class Link:
         self.console_socket.unlink(missing_ok=True)
         self.port_socket.unlink(missing_ok=True)
 
+    def fail(self, error: Exception) -> None:
+        """Whoever waits for the machine is told *error*, which was seen elsewhere."""
+        self._end(error)
+
     # -- the thread
 
     def _serve(self) -> None:

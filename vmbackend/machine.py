@@ -31,14 +31,14 @@ from typing import Protocol, TypedDict
 from vmbackend.accelerator import Accelerator, accelerator, emulator_path
 from vmbackend.command import Command, Completed, OutputSink
 from vmbackend.disk import allocated_bytes
-from vmbackend.domain import Domain, domain_xml
-from vmbackend.errors import BootTimeout, DeadlineError, GuestError, MachineError
+from vmbackend.domain import Domain
+from vmbackend.errors import BootTimeout, DeadlineError, EngineError, GuestError, MachineError
 from vmbackend.kernel import cached_kernel
 from vmbackend.link import Link
 from vmbackend.parts import Parts, parts_of, request_of
 from vmbackend.share import tag_of
 from vmbackend.spec import MachineSpec
-from vmbackend.vmm import served, vmm
+from vmbackend.vmm import description, served, vmm
 
 BOOT_LIMIT_S = 60.0
 DISTRO_BOOT_LIMIT_S = 240.0
@@ -211,6 +211,9 @@ class Machine:
             said = _LAST_WORDS.search(self.console_tail())
             message = failure.message if said is None else f"the guest gave up: {said[1]}"
             raise GuestError(message, **self._observed())
+        if isinstance(failure, EngineError):
+            self._vmm.kill()
+            raise EngineError(failure.message, remedy=failure.remedy, **self._observed())
         if failure is not None:  # a sink's, or ours: not about the guest
             raise failure
 
@@ -269,7 +272,7 @@ def explain(spec: MachineSpec) -> str:
         profile=spec.profile,
         image=spec.image,
     )
-    return domain_xml(domain)
+    return description(domain)
 
 
 def _completed(command: Command, phases: Mapping[str, int]) -> Completed:

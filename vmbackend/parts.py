@@ -9,10 +9,11 @@ from vmbackend import network, share
 from vmbackend.channel import Request
 from vmbackend.compiler import AGENT, compiled
 from vmbackend.disk import Disk, disk
+from vmbackend.distribution import packaged_parts
 from vmbackend.errors import MachineSpecError
 from vmbackend.initramfs import initramfs
 from vmbackend.kernel import Kernel, further_modules, kernel
-from vmbackend.spec import MachineSpec, check_command
+from vmbackend.spec import BootProfile, MachineSpec, check_command
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -39,9 +40,10 @@ class Parts:
     initramfs: Path
 
 
-def prepare(image: str) -> Prepared:
+def prepare(image: str, *, profile: BootProfile = "minimal") -> Prepared:
     """Make *image* (a name or digest) startable. Raises ImageError, MachineError."""
-    parts, made_now = _parts(image)
+    shared = packaged_parts() if profile == "ordinary" else shared_parts()
+    parts, made_now = _parts(image, shared)
     return Prepared(
         duration_ns=parts.disk.duration_ns,
         disk_bytes=parts.disk.disk_bytes,
@@ -52,7 +54,8 @@ def prepare(image: str) -> Prepared:
 
 def parts_of(spec: MachineSpec) -> Parts:
     """The parts of *spec*'s machine, made if they are missing. Raises ImageError, MachineError."""
-    return _parts(spec.image, _modules(spec))[0]
+    shared = packaged_parts() if spec.profile == "ordinary" else shared_parts(_modules(spec))
+    return _parts(spec.image, shared)[0]
 
 
 def _modules(spec: MachineSpec) -> tuple[str, ...]:
@@ -73,7 +76,7 @@ def shared_parts(modules: Sequence[str] = ()) -> tuple[Kernel, Path]:
     return guest_kernel, initramfs(compiled(AGENT), loaded)
 
 
-def _parts(name: str, modules: Sequence[str] = ()) -> tuple[Parts, bool]:
+def _parts(name: str, shared: tuple[Kernel, Path]) -> tuple[Parts, bool]:
     store = Store()
     image = store.resolve(name)
     if (image.config.os, image.config.architecture) != ("linux", "amd64"):
@@ -82,8 +85,7 @@ def _parts(name: str, modules: Sequence[str] = ()) -> tuple[Parts, bool]:
             " machines here run linux/amd64"
         )
     made, made_now = disk(store, image)
-    guest_kernel, archive = shared_parts(modules)
-    return Parts(image=image, disk=made, kernel=guest_kernel, initramfs=archive), made_now
+    return Parts(image=image, disk=made, kernel=shared[0], initramfs=shared[1]), made_now
 
 
 def request_of(parts: Parts, spec: MachineSpec, argv: tuple[str, ...]) -> Request:

@@ -9,7 +9,7 @@ from vmbackend.errors import MachineSpecError
 from vmbackend.network import NetworkChoice, Port, check_network
 from vmbackend.share import Share, check_targets
 
-BootProfile = Literal["minimal", "distro"]
+BootProfile = Literal["minimal", "distro", "ordinary"]
 AcceleratorChoice = Literal["auto", "kvm", "tcg"]
 
 MIB = 1 << 20
@@ -31,8 +31,10 @@ class MachineSpec:
     is added. ``cwd`` and ``user`` None are the image's own; ``user`` is ``uid[:gid]`` or a name in
     the image. ``accelerator`` ``auto`` takes KVM where a guest runs well under it, else TCG.
     ``profile`` ``minimal``: our program is the first process; ``distro``: the image's own init,
-    and commands begin when that has reached its multi-user target. ``connection`` is the libvirt
-    that is asked for it.
+    and commands begin when that has reached its multi-user target; ``ordinary``: as ``minimal``,
+    on the machine, kernel and initrd that one gets without choosing. ``connection`` is the libvirt
+    that is asked for it. ``is_trial``: how little memory suffices is to be found out, so any
+    amount may be asked for.
     """
 
     image: str
@@ -49,6 +51,7 @@ class MachineSpec:
     shares: tuple[Share, ...] = ()
     profile: BootProfile = "minimal"
     connection: Connection = EMBEDDED
+    is_trial: bool = False
 
     def __post_init__(self) -> None:
         """Raises MachineSpecError for what no machine can be."""
@@ -67,11 +70,16 @@ class MachineSpec:
 def _check_profile(spec: MachineSpec) -> None:
     if spec.profile not in get_args(BootProfile):
         raise MachineSpecError(
-            f"{spec.profile!r} is no boot profile", remedy="use minimal or distro"
+            f"{spec.profile!r} is no boot profile", remedy="use minimal, distro or ordinary"
         )
     if spec.profile == "distro" and spec.has_network:
         raise MachineSpecError(
             "in the profile distro a network is the image's own to set up, and it is not told how",
+            remedy="use the profile minimal",
+        )
+    if spec.profile == "ordinary" and (spec.has_network or spec.shares):
+        raise MachineSpecError(
+            "the profile ordinary is there to be compared: it has no network and no shares",
             remedy="use the profile minimal",
         )
 
@@ -98,7 +106,7 @@ def check_command(argv: tuple[str, ...], env: Mapping[str, str], cwd: str | None
 def _check_sizes(spec: MachineSpec) -> None:
     if not 1 <= spec.cpus <= MOST_CPUS:
         raise MachineSpecError(f"a machine has 1 to {MOST_CPUS} processors, not {spec.cpus}")
-    if spec.memory_bytes < SMALLEST_MEMORY_BYTES:
+    if spec.memory_bytes < SMALLEST_MEMORY_BYTES and not (spec.is_trial and spec.memory_bytes > 0):
         raise MachineSpecError(
             f"{spec.memory_bytes} bytes of memory are too few for the guest's kernel",
             remedy=f"give at least {SMALLEST_MEMORY_BYTES // MIB} MiB",

@@ -15,6 +15,7 @@ from vmbackend.errors import EngineError
 from vmbackend.hypervisor import Hypervisor, hypervisor
 from vmbackend.link import Link
 from vmbackend.network import check_free
+from vmbackend.ordinary import ordinary_xml
 from vmbackend.parts import Parts
 from vmbackend.place import Place, place
 from vmbackend.share import Share, check_sources, tag_of, virtiofsd
@@ -40,10 +41,24 @@ class Vmm:
     def start(self) -> None:
         """Let libvirt create the machine; its processors run. Raises EngineError."""
         try:
-            self._engine.start(domain_xml(self.domain))
+            self._engine.start(
+                self.domain.name, description(self.domain), out_of_room=self._end_for_want_of_room
+            )
         except EngineError as error:
-            raise EngineError(error.message, console_tail=self.link.console_tail()) from None
+            reached = "engine" if "engine" in self.link.marks_ns else "prepared"
+            raise EngineError(
+                error.message, last_phase=reached, console_tail=self.link.console_tail()
+            ) from None
         self.mark("engine.created")
+
+    def _end_for_want_of_room(self) -> None:
+        folder = self.domain.overlay.parent.parent
+        self.link.fail(
+            EngineError(
+                f"the machine was stopped: there is no room left in {folder} for what it writes",
+                remedy="make room there, or set ISOSCOPE_HOME to a directory with room in it",
+            )
+        )
 
     def kill(self) -> None:
         """End it, whatever state it is in; when this returns, QEMU is dead and reaped."""
@@ -106,6 +121,11 @@ def domain_of(
         image=parts.image.digest,
         runs_as=None if account is None else (account.uid, account.started_as),
     )
+
+
+def description(domain: Domain) -> str:
+    """What libvirt is given for *domain*. Pure."""
+    return ordinary_xml(domain) if domain.profile == "ordinary" else domain_xml(domain)
 
 
 def served(shares: Sequence[Share]) -> tuple[Served, ...]:

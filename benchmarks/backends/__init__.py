@@ -10,7 +10,7 @@ from benchmarks.errors import BenchmarkError
 OWN = ("host", "container", "vm")
 """What this project makes itself, the baseline first: the arms of a run that names none."""
 
-VARIANTS = ("vm:restored", "vm:distro")
+VARIANTS = ("vm:restored", "vm:distro", "vm:ordinary", "vm:session", "vm:system")
 """Our own ones in another way; each is its own subject in results."""
 
 PEERS = ("runc", "crun", "bwrap", "podman", "docker", "qemu")

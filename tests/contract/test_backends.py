@@ -21,13 +21,14 @@ pytestmark = pytest.mark.slow
 WAIT_S = 60.0
 MACHINES = frozenset({"vm", "vm:restored", "qemu"})
 """What has a kernel of its own."""
-BOOTS_AN_INIT = frozenset({"vm:distro"})
-"""What needs an image that has one, and not the one that all others run here."""
+ELSEWHERE = frozenset({"vm:distro", "vm:ordinary", "vm:session", "vm:system"})
+"""What needs an image with an init, or boots for long, or asks a daemon for what ``vm`` is: tried
+in tests/integration/vmbackend."""
 ADDED = {"bwrap": frozenset({"PWD"}), "podman": frozenset({"HOSTNAME"})}
 """The variables that a peer sets whatever it is told."""
 
 
-@pytest.fixture(scope="session", params=[n for n in BACKENDS if n not in BOOTS_AN_INIT])
+@pytest.fixture(scope="session", params=[n for n in BACKENDS if n not in ELSEWHERE])
 def name(request: pytest.FixtureRequest, busybox: Image) -> str:
     chosen: str = request.param
     with worker(chosen) as backend:

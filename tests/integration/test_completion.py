@@ -18,6 +18,7 @@ import isoscope
 from runtime.container.container import Options
 from runtime.container.kept.record import Record, write_record
 from runtime.container.state import instances_dir
+from benchmarks.backends import VARIANTS
 from runtime.image import Image
 
 ROOT = Path(__file__).parent.parent.parent
@@ -158,7 +159,7 @@ def test_fish_completes() -> None:
         (
             ("bench", "--on", "host,vm"),
             "none nospace",
-            ["host,vm", "host,vm:restored", "host,vm:distro"],
+            ["host,vm", *(f"host,{variant}" for variant in VARIANTS if variant[:2] == "vm")],
         ),
         (("bench", "qui"), "none", ["quick"]),
         (("bench", "--resume", ""), "folders", [f"results/{RUN}"]),

@@ -158,9 +158,10 @@ int main(int argc, char **argv)
     if (argc > 1 && strcmp(argv[1], SERVE_WORD) == 0)
         port = find_port();
     else {
+        bool takes_over = argc > 1 && strcmp(argv[1], TAKE_OVER_WORD) == 0;
         dprintf(STDOUT_FILENO, "isoscope: init %llu\n",
                 (unsigned long long)clock_ns(CLOCK_BOOTTIME));
-        port = boot();
+        port = takes_over ? take_over(argv[0]) : boot();
     }
     int signals = take_signals();
     say_hello();

@@ -34,6 +34,7 @@
 #include <time.h>
 
 #define SERVE_WORD "serve"      /* argv[1] of this program where it is not the first process */
+#define TAKE_OVER_WORD "take-over"  /* ... and where another initrd has started the machine */
 #define PORT_NAME "isoscope.0"
 #define VERSION 1
 #define MAGIC 0x314f5349u
@@ -65,6 +66,7 @@ struct command {
 };
 
 /* boot.c: from the first instruction of PID 1 to a machine that can run commands. */
+int take_over(const char *self);    /* gives the open port; *self* is removed */
 int boot(void);                     /* gives the open port, unless the image has its own init */
 int find_port(void);
 

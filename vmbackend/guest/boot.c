@@ -154,6 +154,28 @@ int find_port(void)
     return await_device(look_for_port, "virtio port " PORT_NAME);
 }
 
+/* What the distribution's initrd has not mounted; what it has is left as it is. */
+static void mount_if_free(const char *kind, const char *target, unsigned long flags,
+                          const char *data)
+{
+    mkdir(target, 0755);
+    if (mount(kind, target, kind, flags, data) != 0 && errno != EBUSY)
+        fatal("mount %s on %s", kind, target);
+}
+
+int take_over(const char *self)
+{
+    const unsigned long safe = MS_NOSUID | MS_NOEXEC | MS_NODEV;
+
+    unlink(self);
+    mount_if_free("cgroup2", "/sys/fs/cgroup", safe, NULL);
+    mount_if_free("devpts", "/dev/pts", MS_NOSUID | MS_NOEXEC, "mode=620,ptmxmode=666,gid=5");
+    mount_if_free("tmpfs", "/dev/shm", safe, "mode=1777,size=64m");
+    mount_if_free("mqueue", "/dev/mqueue", safe, NULL);
+    settle();
+    return find_port();
+}
+
 int boot(void)
 {
     const char *init = getenv("ISOSCOPE_INIT");

@@ -5,6 +5,7 @@ import pytest
 
 from vmbackend.domain import Domain, Served, domain_xml
 from vmbackend.network import Port
+from vmbackend.vmm import description
 
 GOLDEN = Path(__file__).parents[2] / "golden" / "vm"
 CASES: dict[str, dict[str, object]] = {
@@ -13,6 +14,8 @@ CASES: dict[str, dict[str, object]] = {
     "shares": {
         "shares": (Served(source=Path("/a & b"), tag="isoscope0", server=Path("/bin/virtiofsd")),)
     },
+    "system": {"runs_as": (64055, 108), "image": "sha256:0"},
+    "ordinary": {"profile": "ordinary"},
     "ports": {"network": "user", "ports": (Port(host=8080, guest=80),)},
 }
 
@@ -36,7 +39,7 @@ def domain(**changes: object) -> Domain:
 
 @pytest.mark.parametrize("name", CASES)
 def test_the_xml_is_the_golden_one(name: str) -> None:
-    xml = domain_xml(domain(**CASES[name]))
+    xml = description(domain(**CASES[name]))
     golden = GOLDEN / f"{name}.xml"
     if os.environ.get("ISOSCOPE_UPDATE_GOLDEN") == "1":
         golden.write_text(xml)
