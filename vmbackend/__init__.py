@@ -5,5 +5,8 @@ Knows of images (``runtime.image``) and of nothing else of ours. What users hold
 
     cli -> machine -> vmm -> hypervisor, link, parts -> disk, kernel, initramfs -> cache -> errors
                       vmm -> domain, accelerator        link -> command -> channel
+                             hypervisor -> connection, place (what is ours, and who watches it)
     snapshot -> machine, emulator (QEMU without libvirt), monitor
+    vm_cli -> min_memory -> machine
+    ordinary, distribution: the machine that one gets without choosing, to compare with
 """

@@ -3,6 +3,7 @@
 Everything here is pure: bytes in, frames out. What comes from a guest is hostile input.
 """
 
+import re
 import struct
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
@@ -17,6 +18,7 @@ STDIN_WINDOW_BYTES = 256 << 10
 LARGEST_PAYLOAD_BYTES = 4 << 20
 _MAGIC = 0x314F5349
 _HEADER = struct.Struct("<IIIIQ")
+_MEMORY = re.compile(rb"^(MemTotal|MemAvailable): +(\d{1,15}) kB$", re.MULTILINE)
 
 
 class Kind(IntEnum):
@@ -28,6 +30,7 @@ class Kind(IntEnum):
     SEED = 4
     CLOCK = 5
     SHARE = 6
+    MEMORY = 7
     HELLO = 16
     STARTED = 17
     FAILED = 18
@@ -36,6 +39,7 @@ class Kind(IntEnum):
     CREDIT = 21
     EXITED = 22
     ERROR = 23
+    MEMINFO = 24
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -68,7 +72,7 @@ class Decoder:
             if (
                 magic != _MAGIC
                 or size > LARGEST_PAYLOAD_BYTES
-                or not Kind.HELLO <= kind <= Kind.ERROR
+                or not Kind.HELLO <= kind <= Kind.MEMINFO
             ):
                 raise GuestError(f"the guest sent what is not a frame: {self._buffer[:24].hex()}")
             end = _HEADER.size + size
@@ -122,6 +126,17 @@ def number(frame: Frame) -> int:
     if len(frame.payload) < 4:
         raise GuestError(f"the guest sent a {frame.kind.name} frame of {len(frame.payload)} bytes")
     return int.from_bytes(frame.payload[:4], "little")
+
+
+def memory_bytes(frame: Frame) -> Mapping[str, int]:
+    """MemTotal and MemAvailable as the guest's kernel tells them: proc_meminfo(5).
+
+    Raises GuestError.
+    """
+    found = {name.decode(): int(kib) * 1024 for name, kib in _MEMORY.findall(frame.payload)}
+    if found.keys() != {"MemTotal", "MemAvailable"}:
+        raise GuestError("the guest's account of its memory names no MemTotal or MemAvailable")
+    return found
 
 
 def hello_boottime_ns(frame: Frame) -> int:

@@ -93,6 +93,7 @@ def _spec(options: argparse.Namespace) -> MachineSpec:
         ports=tuple(options.ports),
         shares=tuple(options.shares),
         connection=options.connect,
+        has_balloon=options.balloon,
     )
 
 
@@ -117,6 +118,11 @@ def run_parser() -> Parser:
         default=EMBEDDED,
         metavar="URI",
         help="the libvirt to ask: qemu:///embed (if not given), qemu:///session, qemu:///system",
+    )
+    add(
+        "--balloon",
+        action="store_true",
+        help="a device by which the guest gives pages that it does not use back to this computer",
     )
     add("-i", "--interactive", action="store_true", help="pass standard input from a terminal too")
     add("--quiet", action="store_true", help="no note about the accelerator")

@@ -30,6 +30,8 @@ it: without udev in the image that would wait 90 s for its device. The kernel's 
 third is not in the guest."""
 
 _FIRST_SHARE_SLOT = 5
+_BALLOON_SLOT = 0x1C
+_STATISTICS_EVERY_S = 1
 _NAMESPACE = "urn:isoscope:machine:1"
 """Of what we note in a domain for whoever looks at it: ``virsh metadata NAME`` with this URI."""
 
@@ -68,6 +70,7 @@ class Domain:
     profile: BootProfile = "minimal"
     image: str = ""
     runs_as: tuple[int, int] | None = None
+    has_balloon: bool = False
 
     @property
     def command_line(self) -> str:
@@ -107,7 +110,7 @@ def domain_xml(domain: Domain) -> str:
     _serial_lines(devices, domain)
     _on_root_bus(ET.SubElement(devices, "controller", type="virtio-serial", index="0"), 3)
     ET.SubElement(devices, "controller", type="usb", model="none")
-    ET.SubElement(devices, "memballoon", model="none")
+    _balloon(devices, domain)
     if domain.runs_as is not None:
         label = ET.SubElement(root, "seclabel", type="static", model="dac", relabel="no")
         sub(label, "label", "+{}:+{}".format(*domain.runs_as))
@@ -160,6 +163,16 @@ def _serial_lines(devices: ET.Element, domain: Domain) -> None:
     port = ET.SubElement(devices, "channel", type="unix")
     ET.SubElement(port, "source", mode="connect", path=str(domain.port_socket))
     ET.SubElement(port, "target", type="virtio", name=PORT_NAME)
+
+
+def _balloon(devices: ET.Element, domain: Domain) -> None:
+    """Never inflated: the guest reports pages that it does not use, and QEMU gives them back."""
+    if not domain.has_balloon:
+        ET.SubElement(devices, "memballoon", model="none")
+        return
+    balloon = ET.SubElement(devices, "memballoon", model="virtio", freePageReporting="on")
+    ET.SubElement(balloon, "stats", period=str(_STATISTICS_EVERY_S))
+    _on_root_bus(balloon, _BALLOON_SLOT)
 
 
 def _told_directly(root: ET.Element, words: tuple[str, ...]) -> None:

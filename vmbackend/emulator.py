@@ -9,7 +9,7 @@ import os
 import secrets
 import subprocess
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import ExitStack, contextmanager
 
 from vmbackend.accelerator import Accelerator, accelerator
@@ -88,6 +88,10 @@ class Emulator:
             group=None if account is None else account.started_as,
             extra_groups=None if account is None else sorted(account.groups),
         )  # fmt: skip
+
+    def balloon(self) -> Mapping[str, int]:
+        """It has none."""
+        return {}
 
     def kill(self) -> None:
         """End it, whatever state it is in; when this returns, QEMU is dead and reaped."""

@@ -94,6 +94,16 @@ class Hypervisor:
                     f"libvirt could not start the machine: {_one_line(error)}"
                 ) from None
 
+    def balloon(self, name: str) -> dict[str, int]:
+        """What the guest of the machine *name* last told by its balloon, in bytes."""
+        try:
+            told: dict[str, int] = self._alive().lookupByName(name).memoryStats()
+        except (self._libvirt.libvirtError, EngineError):
+            return {}
+        if not told.get("last_update"):
+            return {}
+        return {field: told[field] * 1024 for field in ("unused",) if field in told}
+
     def stop(self, name: str) -> None:
         """End the machine *name* and let libvirt forget it, whatever became of it.
 

@@ -21,8 +21,11 @@ META_PACKAGE = "linux-image-cloud-amd64"
 WANTED_MODULES = ("virtio_pci", "virtio_blk", "virtio_console")
 """What every guest loads."""
 
-FURTHER_MODULES = ("virtio_net", "virtiofs", "overlay", "autofs4")
+FURTHER_MODULES = ("virtio_net", "virtiofs", "overlay", "autofs4", "virtio_balloon")
 """What a guest may load besides, kept beside them."""
+
+_FURTHER = f"further-{len(FURTHER_MODULES)}"
+"""The directory of all of them: another one when they become more."""
 
 _REMEDY = "it needs apt on Debian, with package lists (apt-get update) and a reachable mirror"
 _PACKAGE = re.compile(r"linux-image-(?P<version>\d[A-Za-z0-9.+~-]*-cloud-amd64)")
@@ -68,7 +71,7 @@ def further_modules(of: Kernel, wanted: Sequence[str]) -> tuple[Path, ...]:
     """
     if not wanted:
         return ()
-    directory = of.image.parent / "further"
+    directory = of.image.parent / _FURTHER
     made_once(directory, partial(_make_further, f"linux-image-{of.release}"))
     contents = {path.stem: path.read_bytes() for path in directory.glob("*.ko")}
     loaded = {path.stem.partition("-")[2] for path in of.modules}
@@ -125,7 +128,7 @@ def _make(package: str, directory: Path) -> None:
     directory.mkdir()
     _keep_kernel((tree / f"boot/vmlinuz-{release}").read_bytes(), directory)
     _keep_modules(tree / "lib/modules" / release, directory)
-    _keep_further(tree / "lib/modules" / release, directory / "further")
+    _keep_further(tree / "lib/modules" / release, directory / _FURTHER)
     shutil.copyfile(tree / f"boot/config-{release}", directory / "config")
 
 

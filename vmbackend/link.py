@@ -15,7 +15,7 @@ import socket
 import struct
 import threading
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from contextlib import suppress
 from pathlib import Path
 from typing import Self
@@ -30,6 +30,7 @@ from vmbackend.channel import (
     encode,
     hello_boottime_ns,
     kill_frame,
+    memory_bytes,
     number,
     run_frame,
     share_frame,
@@ -55,6 +56,8 @@ class Link:
         self.ready = threading.Event()
         self.emulator_pid: int | None = None
         self.failure: Exception | None = None
+        self._told = threading.Event()
+        self._memory: Mapping[str, int] | None = None
         self._emulator: int | None = None  # a pidfd, ours until close
         self._commands: dict[int, Command] = {}
         self._console = bytearray()
@@ -99,6 +102,15 @@ class Link:
     def share(self, tag: str, target: str) -> None:
         """Ask for the share *tag* at *target*; a guest that cannot mount it fails."""
         self._enqueue([share_frame(tag, target)])
+
+    def memory(self, *, timeout_s: float) -> Mapping[str, int] | None:
+        """What the guest says of its memory, now; None if it does not answer in time."""
+        with self._lock:
+            self._memory = None
+            self._told.clear()
+        self._enqueue([Frame(kind=Kind.MEMORY)])
+        self._told.wait(timeout_s)
+        return self._memory
 
     def feed(self, command: Command, data: bytes) -> None:
         """More standard input; none: end of file. Waits while the guest has no room for more."""
@@ -237,6 +249,9 @@ class Link:
             hello_boottime_ns(frame)
             self.marks_ns["init.agent"] = now_ns
             self.ready.set()
+        elif frame.kind is Kind.MEMINFO:
+            self._memory = memory_bytes(frame)
+            self._told.set()
         elif frame.kind is Kind.ERROR:
             raise GuestError(f"the guest refused: {frame.payload.decode(errors='replace')!r}")
         elif (command := self._commands.get(frame.command)) is None:
@@ -305,6 +320,7 @@ class Link:
             self.failure = self.failure or error
             commands = list(self._commands.values())
         self.ready.set()
+        self._told.set()
         for command in commands:
             command.room.set()
             command.ended.set()

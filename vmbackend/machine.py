@@ -41,8 +41,21 @@ from vmbackend.spec import MachineSpec
 from vmbackend.vmm import description, served, vmm
 
 BOOT_LIMIT_S = 60.0
+_ANSWERS_WITHIN_S = 5.0
 DISTRO_BOOT_LIMIT_S = 240.0
 """A distribution does in its start what ours does not: ten times as long, emulated."""
+
+_GUEST_SAYS = {
+    "guest_total": (
+        "MemTotal",
+        "MemTotal in the guest: what it was given, less what its kernel took as it started",
+    ),
+    "guest_available": (
+        "MemAvailable",
+        "MemAvailable in the guest: its kernel's estimate of what a command could still have",
+    ),
+}
+"""Definition -> field of proc_meminfo(5), and how it is read."""
 
 _LAST_WORDS = re.compile(r"^isoscope: fatal: (.{1,200})", re.MULTILINE)
 """What our program in the guest says before it ends; see ``guest/wire.c``."""
@@ -73,6 +86,9 @@ class Engine(Protocol):
     accelerator: Accelerator
     link: Link
     marks_ns: dict[str, int]
+
+    def balloon(self) -> Mapping[str, int]:
+        """What the guest last told by its balloon, in bytes."""
 
     def kill(self) -> None:
         """End it, whatever state it is in; when this returns, QEMU is dead and reaped."""
@@ -158,16 +174,34 @@ class Machine:
         source = f"/proc/{self._vmm.link.emulator_pid}/smaps_rollup of QEMU"
         rollup = _smaps_rollup(self._vmm.link.emulator_pid)
         overlay = allocated_bytes(self._vmm.domain.overlay)
+        base = allocated_bytes(self._vmm.domain.disk)
         unique = rollup["Private_Clean"] + rollup["Private_Dirty"]
+        readings, absent = self._told_by_guest()
+        for field, value_bytes in self._vmm.balloon().items():
+            how = f"{field} in the statistics of its balloon, by libvirt: at most a second old"
+            readings[f"guest_{field}"] = (value_bytes, how)
         return Usage(
             readings={
                 "pss": (rollup["Pss"], f"Pss in {source}"),
                 "uss": (unique, f"Private_Clean + Private_Dirty in {source}"),
                 "rss": (rollup["Rss"], f"Rss in {source}"),
                 "disk_instance": (overlay, "blocks allocated to the qcow2 overlay"),
+                "disk_image": (base, "blocks allocated to the file system all its machines share"),
+                **readings,
             },
-            absent={"cgroup": "the cgroup belongs to the process that started the machine"},
+            absent={
+                "cgroup": "the cgroup belongs to the process that started the machine", **absent,
+            },
         )  # fmt: skip
+
+    def _told_by_guest(self) -> tuple[dict[str, tuple[int, str]], dict[str, str]]:
+        """What only the guest can know. It is asked last: an answer costs it memory, too."""
+        told = self._vmm.link.memory(timeout_s=_ANSWERS_WITHIN_S)
+        if told is None:
+            return {}, dict.fromkeys(
+                _GUEST_SAYS, f"the guest did not answer in {_ANSWERS_WITHIN_S:g} s"
+            )
+        return {name: (told[field], how) for name, (field, how) in _GUEST_SAYS.items()}, {}
 
     def console_tail(self, lines: int = 50) -> str:
         """The last *lines* of the guest's console."""
@@ -271,6 +305,7 @@ def explain(spec: MachineSpec) -> str:
         shares=served(spec.shares),
         profile=spec.profile,
         image=spec.image,
+        has_balloon=spec.has_balloon,
     )
     return description(domain)
 

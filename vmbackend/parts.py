@@ -62,6 +62,7 @@ def _modules(spec: MachineSpec) -> tuple[str, ...]:
     return (
         *(network.MODULES if spec.has_network else ()),
         *(share.MODULES if spec.shares else ()),
+        *(("virtio_balloon",) if spec.has_balloon else ()),
     )
 
 

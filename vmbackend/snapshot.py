@@ -77,9 +77,9 @@ def snapshot(spec: MachineSpec) -> tuple[Snapshot, bool]:
         raise MachineSpecError(
             "QEMU itself restores machines, and no libvirt", remedy="leave out the connection"
         )
-    if spec.has_network or spec.shares or spec.profile != "minimal":
+    if spec.has_network or spec.shares or spec.has_balloon or spec.profile != "minimal":
         raise MachineSpecError(
-            "a machine with a network, with shares or with an init of its own is not restored",
+            "a machine with a network, shares, a balloon or an init of its own is not restored",
             remedy="boot it",
         )
     idle = MachineSpec(

@@ -33,8 +33,9 @@ class MachineSpec:
     ``profile`` ``minimal``: our program is the first process; ``distro``: the image's own init,
     and commands begin when that has reached its multi-user target; ``ordinary``: as ``minimal``,
     on the machine, kernel and initrd that one gets without choosing. ``connection`` is the libvirt
-    that is asked for it. ``is_trial``: how little memory suffices is to be found out, so any
-    amount may be asked for.
+    that is asked for it. ``has_balloon``: a device by which the guest gives free pages back to
+    this computer (free page reporting) and tells what it has. ``is_trial``: how little memory
+    suffices is to be found out, so any amount may be asked for.
     """
 
     image: str
@@ -52,6 +53,7 @@ class MachineSpec:
     profile: BootProfile = "minimal"
     connection: Connection = EMBEDDED
     is_trial: bool = False
+    has_balloon: bool = False
 
     def __post_init__(self) -> None:
         """Raises MachineSpecError for what no machine can be."""

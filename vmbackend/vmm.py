@@ -3,7 +3,7 @@
 import os
 import secrets
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import ExitStack, contextmanager
 
 from vmbackend.accelerator import Accelerator, accelerator, emulator_path
@@ -59,6 +59,10 @@ class Vmm:
                 remedy="make room there, or set ISOSCOPE_HOME to a directory with room in it",
             )
         )
+
+    def balloon(self) -> Mapping[str, int]:
+        """What the guest last told by its balloon, in bytes; nothing if that is nothing."""
+        return self._engine.balloon(self.domain.name) if self.domain.has_balloon else {}
 
     def kill(self) -> None:
         """End it, whatever state it is in; when this returns, QEMU is dead and reaped."""
@@ -119,6 +123,7 @@ def domain_of(
         shares=served(spec.shares),
         profile=spec.profile,
         image=parts.image.digest,
+        has_balloon=spec.has_balloon,
         runs_as=None if account is None else (account.uid, account.started_as),
     )
 

@@ -10,6 +10,7 @@ from pathlib import Path
 from benchmarks.backends import BACKENDS, OWN, PEERS, VARIANTS
 from benchmarks.completion.candidates import Candidate, Source
 from benchmarks.results import RUN_FILE
+from vmbackend.connection import URIS
 
 _RESULTS = Path("results")
 _MOST_INDEX_BYTES = 16 << 20
@@ -71,6 +72,12 @@ def containers(current: str) -> Iterator[Candidate]:
         return
 
 
+def connections(_current: str) -> Iterator[Candidate]:
+    """The libvirts that machines can be asked of."""
+    for uri in URIS:
+        yield Candidate(uri, "")
+
+
 SOURCES: Mapping[str, Source] = {
     "IMAGE": images,
     "REFERENCE": images,
@@ -80,5 +87,6 @@ SOURCES: Mapping[str, Source] = {
     "LATER": runs,
     "BACKEND": backends,
     "A,B": backend_lists,
+    "URI": connections,
 }
 """By the metavar of what is completed."""

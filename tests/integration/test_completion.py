@@ -15,10 +15,10 @@ from pathlib import Path
 import pytest
 
 import isoscope
+from benchmarks.backends import VARIANTS
 from runtime.container.container import Options
 from runtime.container.kept.record import Record, write_record
 from runtime.container.state import instances_dir
-from benchmarks.backends import VARIANTS
 from runtime.image import Image
 
 ROOT = Path(__file__).parent.parent.parent
@@ -172,6 +172,14 @@ def test_fish_completes() -> None:
         (("image", "in"), "none", ["inspect"]),
         (("image", "rm", "a", "busy"), "none", ["busybox:latest"]),
         (("image", "nope", ""), "none", []),
+        (
+            ("run", "--on", "vm", "--connect", "qemu:///s"),
+            "none",
+            ["qemu:///session", "qemu:///system"],
+        ),
+        (("bench", "--connect", "qemu:///e"), "none", ["qemu:///embed"]),
+        (("vm", "m"), "none", ["min-memory"]),
+        (("vm", "min-memory", "busy"), "none", ["busybox:latest"]),
         (("doctor", ""), "none", ["-h", "--help", "--json"]),
         (("nope", ""), "none", []),
         (("completion", "z"), "none", ["zsh"]),

@@ -51,6 +51,16 @@ static void set_clock(const char *bytes)
         fatal("clock");
 }
 
+static void tell_memory(void)
+{
+    char text[4096];
+    int file = open("/proc/meminfo", O_RDONLY | O_CLOEXEC);
+    ssize_t count = read(file, text, sizeof text);
+
+    close(file);
+    send_frame(MEMINFO, 0, text, count < 0 ? 0 : (uint32_t)count);
+}
+
 static void handle(const struct header *header, char *payload)
 {
     struct command *command = find(header->id);
@@ -60,6 +70,8 @@ static void handle(const struct header *header, char *payload)
         run(header->id, payload, header->length);
     else if (header->type == SEED)
         seed(payload, header->length);
+    else if (header->type == MEMORY && header->length == 0)
+        tell_memory();
     else if (header->type == SHARE)
         mount_share(payload, header->length);
     else if (header->type == CLOCK && header->length == sizeof(uint64_t)) {

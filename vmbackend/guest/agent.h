@@ -15,11 +15,13 @@
  *                           restored learns by it that time has passed
  *                    SHARE  two strings, each ended by NUL: the tag of a virtiofs and where to
  *                           mount it. Comes before the first RUN
+ *                    MEMORY nothing; answered by MEMINFO
  *   guest to host    HELLO  u32 version; u64 CLOCK_BOOTTIME ns
  *                    STARTED execve succeeded     FAILED u32 errno, then the call that failed
  *                    STDOUT, STDERR bytes         CREDIT u32 bytes of STDIN that were passed on
  *                    EXITED u32 status, 128+n for signal n; no frame of this id follows
  *                    ERROR  text; the guest powers off
+ *                    MEMINFO the beginning of /proc/meminfo
  *
  * The host may have STDIN_WINDOW bytes of a command's STDIN on their way; CREDIT returns them.
  * A command's output ends with its own process: what its orphans write later is dropped.
@@ -43,8 +45,8 @@
 #define STDIN_WINDOW (256u << 10)
 
 enum type {
-    RUN = 1, STDIN, KILL, SEED, CLOCK, SHARE,
-    HELLO = 16, STARTED, FAILED, STDOUT, STDERR, CREDIT, EXITED, ERROR,
+    RUN = 1, STDIN, KILL, SEED, CLOCK, SHARE, MEMORY,
+    HELLO = 16, STARTED, FAILED, STDOUT, STDERR, CREDIT, EXITED, ERROR, MEMINFO,
 };
 
 struct header {

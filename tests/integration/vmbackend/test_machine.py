@@ -99,6 +99,14 @@ def test_an_idle_machine_runs_many_commands(busybox: str) -> None:
         usage = guest.usage()
         pss, uss, rss = (usage.readings[name][0] for name in ("pss", "uss", "rss"))
         assert 32 << 20 < uss <= pss <= rss
+        given = guest.spec.memory_bytes
+        total, available = (usage.readings[f"guest_{name}"][0] for name in ("total", "available"))
+        assert given // 2 < available < total < given
+        told = dict(
+            line.split()[:2] for line in ask("cat", "/proc/meminfo").stdout.decode().splitlines()
+        )
+        assert total == int(told["MemTotal:"]) << 10
+        assert usage.readings["disk_image"][0] > 1 << 20
         before = usage.readings["disk_instance"][0]
         assert ask("sh", "-c", "head -c 8388608 /dev/urandom > /f; sync").exit_status == 0
         assert guest.usage().readings["disk_instance"][0] >= before + (8 << 20)

@@ -13,6 +13,7 @@ from vmbackend.channel import (
     Request,
     encode,
     hello_boottime_ns,
+    memory_bytes,
     number,
     run_frame,
 )
@@ -112,3 +113,25 @@ def test_a_failed_exec_has_dockers_status(errno: int, call: bytes, status: int) 
     assert command.failure is not None
     assert command.failure.startswith(call.decode())
     assert command.ended.is_set()
+
+
+def meminfo(text: bytes) -> Frame:
+    return Frame(kind=Kind.MEMINFO, payload=text)
+
+
+def test_a_guests_account_of_its_memory_is_read() -> None:
+    text = b"MemTotal:         223696 kB\nMemFree:          200 kB\nMemAvailable:     198 kB\nMemT"
+    assert memory_bytes(meminfo(text)) == {"MemTotal": 223696 << 10, "MemAvailable": 198 << 10}
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        b"", b"MemTotal: 1 kB\n", b"MemTotal: -1 kB\nMemAvailable: 1 kB\n",
+        b"MemTotal: 1 kB\nMemAvailable: " + b"9" * 4000 + b" kB\n",
+        b" MemTotal: 1 kB\nMemAvailable: 1 kB\n", bytes(4096),
+    ],
+)  # fmt: skip
+def test_an_account_that_is_none_is_the_guests_error(text: bytes) -> None:
+    with pytest.raises(GuestError, match="account"):
+        memory_bytes(meminfo(text))

@@ -16,6 +16,7 @@ CASES: dict[str, dict[str, object]] = {
     },
     "system": {"runs_as": (64055, 108), "image": "sha256:0"},
     "ordinary": {"profile": "ordinary"},
+    "balloon": {"has_balloon": True},
     "ports": {"network": "user", "ports": (Port(host=8080, guest=80),)},
 }
 
