@@ -29,3 +29,34 @@ def verdict(program: bytes, number: int, arch: int, *args: int) -> int:
             at += k
         else:
             at += if_true if _TESTS[operation](accumulator, k) else if_false
+
+
+def device_verdict(program: bytes, kind: str, major: int, minor: int, access: str) -> bool:
+    """Whether the eBPF *program* lets somebody reach a device (``bpf_cgroup_dev_ctx``)."""
+    asked = sum({"m": 1, "r": 2, "w": 4}[letter] for letter in access)
+    context = struct.pack("=III", asked << 16 | {"b": 1, "c": 2}[kind], major, minor)
+    registers = [0] * 11
+    at = 0
+    while True:
+        code, both, skipped, value = struct.unpack_from("=BBhi", program, 8 * at)
+        target, source = both & 0xF, both >> 4
+        at += 1
+        match code:
+            case 0x61:
+                (registers[target],) = struct.unpack_from("=I", context, skipped)
+            case 0xBF:
+                registers[target] = registers[source]
+            case 0xB7:
+                registers[target] = value
+            case 0x57:
+                registers[target] &= value
+            case 0x77:
+                registers[target] >>= value
+            case 0x15:
+                at += skipped if registers[target] == value else 0
+            case 0x55:
+                at += skipped if registers[target] != value else 0
+            case 0x95:
+                return bool(registers[0])
+            case _:
+                raise AssertionError(code)

@@ -4,20 +4,20 @@ A container without CAP_MKNOD has no way to a device but the files in its /dev: 
 mounted so that device files work. Only one that may make device files, or is given some, needs
 the kernel to ask at each opening; then it gets a list of what is allowed, in the words of each
 cgroup version. Sources: Documentation/admin-guide/cgroup-v1/devices.rst, cgroup-v2.rst ("Device
-controller"), and Documentation/bpf/standardization/instruction-set.rst for the program.
+controller").
 """
 
 import os
 import posixpath
 import re
 import stat
-import struct
 from collections.abc import Iterator
 from dataclasses import dataclass
 from errno import EEXIST
 from pathlib import Path
 from typing import Literal
 
+from runtime.container.device_program import NOTHING, Rule, device_program
 from runtime.container.steps import Slot, Step
 from runtime.errors import SpecError
 
@@ -36,8 +36,6 @@ _TERMINALS = (("c", 5, 2), ("c", 136, None))
 """The multiplexer, and the terminals that come of it; None is every minor number."""
 
 _ACCESS = re.compile(r"r?w?m?")
-_BITS = {"m": 1, "r": 2, "w": 4}  # BPF_DEVCG_ACC_*, linux/bpf.h
-_KINDS = {"b": 1, "c": 2}  # BPF_DEVCG_DEV_*
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -51,16 +49,6 @@ class Device:
     mode: int = 0o666
     uid: int = 0
     gid: int = 0
-    access: str = "rwm"
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Rule:
-    """Devices that may be reached; *minor* None is all of that *major*."""
-
-    kind: str
-    major: int
-    minor: int | None
     access: str = "rwm"
 
 
@@ -143,69 +131,10 @@ def plan_list(path: str, version: int, devices: tuple[Device, ...]) -> Iterator[
     directory = os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC
     yield Step("openat2", (-100, path, directory, 0), "the group itself", opens="group")
     why = f"a program that lets {len(allowed)} kinds of devices pass"
-    yield Step("bpf_prog_load", (device_program(allowed),), why, opens="list")
+    yield Step("bpf_prog_load", (device_program((NOTHING, *allowed)),), why, opens="list")
     yield Step("bpf_prog_attach", (Slot("group"), Slot("list")), "it is asked at each opening")
     yield Step("close", (Slot("list"),), "the group keeps it")
     yield Step("close", (Slot("group"),), "that was all")
-
-
-def device_program(allowed: tuple[Rule, ...]) -> bytes:
-    """BPF that answers 1 for what is *allowed*; r1 holds a ``struct bpf_cgroup_dev_ctx``."""
-    code = [
-        _load(2, 0),  # access << 16 | kind
-        *(_copy(3, 2), _and(2, 0xFFFF), _shift_right(3, 16)),
-        *(_load(4, 4), _load(5, 8)),  # major, minor
-    ]
-    for rule in allowed:
-        code += _test(rule)
-    return b"".join((*code, _set(0, 0), _exit()))
-
-
-def _test(rule: Rule) -> list[bytes]:
-    """Answer 1 if the request is within *rule*, else go on behind."""
-    beyond = 7 & ~sum(_BITS[letter] for letter in rule.access)
-    tests = [(2, _KINDS[rule.kind]), (4, rule.major)]
-    tests += [] if rule.minor is None else [(5, rule.minor)]
-    left = len(tests) + 5
-    lines = []
-    for register, value in tests:
-        left -= 1
-        lines.append(_unless_equal(register, value, left))
-    return [*lines, _copy(6, 3), _and(6, beyond), _unless_equal(6, 0, 2), _set(0, 1), _exit()]
-
-
-def _instruction(
-    code: int, target: int, source: int = 0, offset: int = 0, value: int = 0
-) -> bytes:
-    return struct.pack("=BBhi", code, target | source << 4, offset, value)
-
-
-def _load(target: int, offset: int) -> bytes:
-    return _instruction(0x61, target, 1, offset)  # BPF_LDX | BPF_MEM | BPF_W, from r1
-
-
-def _copy(target: int, source: int) -> bytes:
-    return _instruction(0xBF, target, source)  # BPF_ALU64 | BPF_MOV | BPF_X
-
-
-def _set(target: int, value: int) -> bytes:
-    return _instruction(0xB7, target, value=value)  # BPF_ALU64 | BPF_MOV | BPF_K
-
-
-def _and(target: int, value: int) -> bytes:
-    return _instruction(0x57, target, value=value)  # BPF_ALU64 | BPF_AND | BPF_K
-
-
-def _shift_right(target: int, bits: int) -> bytes:
-    return _instruction(0x77, target, value=bits)  # BPF_ALU64 | BPF_RSH | BPF_K
-
-
-def _unless_equal(register: int, value: int, skipped: int) -> bytes:
-    return _instruction(0x55, register, offset=skipped, value=value)  # BPF_JMP | BPF_JNE | BPF_K
-
-
-def _exit() -> bytes:
-    return _instruction(0x95, 0)  # BPF_JMP | BPF_EXIT
 
 
 def _parts(text: str) -> tuple[str, str, str]:

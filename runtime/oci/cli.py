@@ -6,7 +6,7 @@ import sys
 
 from runtime.errors import RuntimeFault, SpecError
 from runtime.fault import Fault, printable
-from runtime.oci import groups, making
+from runtime.oci import groups, making, resources
 from runtime.oci.config import HOOKS, NAMESPACES, Config, parse_process
 from runtime.oci.document import Reader, parse, render
 from runtime.oci.making import Asked
@@ -70,6 +70,10 @@ def _command(rest: list[str], given: Given) -> int:
     left = _split(rest[1:], _OPTIONS[verb], given)
     if _one(given, "--preserve-fds", "0") != "0":
         raise SpecError("--preserve-fds is not supported", remedy="leave it out")
+    if "--no-pivot" in given:
+        raise SpecError(
+            "--no-pivot is not supported", remedy="put the bundle outside the initial ramfs"
+        )
     return _VERBS[verb](left, given)
 
 
@@ -116,6 +120,7 @@ def _asked(given: Given, *, foreground: bool) -> Asked:
         console_socket=_one(given, "--console-socket"),
         pid_file=_one(given, "--pid-file"),
         foreground=foreground,
+        keyring="--no-new-keyring" not in given,
     )
 
 
@@ -381,7 +386,8 @@ def _update(left: list[str], given: Given) -> int:
         value.pop("devices", None)
         found = groups.hierarchies()
         config = _config(kept)
-        groups.write(found, groups.checked_path(config.cgroups_path, kept.name), value)
+        resources.check(found, value)
+        resources.write(found, groups.checked_path(config.cgroups_path, kept.name), value)
     return 0
 
 

@@ -9,12 +9,12 @@ from typing import Any
 from runtime import syscalls
 from runtime.container.steps import Plan
 from runtime.errors import RuntimeFault, SpecError, StepError
-from runtime.oci import console, groups
+from runtime.oci import console, groups, resources
 from runtime.oci.config import Config, Process, parse_config
 from runtime.oci.document import MOST_BYTES, parse, render
 from runtime.oci.groups import Hierarchy
 from runtime.oci.launching import Started, launch, not_runnable
-from runtime.oci.plan import FOUND, MAPS, plan_container, plan_process
+from runtime.oci.plan import FOUND, MAPS, Here, plan_container, plan_process
 from runtime.oci.seccomp import compile_filter
 from runtime.oci.state import Kept, begin, forget, now, started_ticks
 
@@ -26,6 +26,7 @@ class Asked:
     console_socket: str = ""
     pid_file: str = ""
     foreground: bool = False
+    keyring: bool = True
 
 
 def read_config(directory: str, *, bundle: str) -> tuple[Config, bytes]:
@@ -65,17 +66,17 @@ def create(root: str, name: str, bundle: str, asked: Asked) -> tuple[Kept, Start
     found = groups.hierarchies()
     path = groups.checked_path(config.cgroups_path, name)
     process, config = config.process, _with(config, path)
-    groups.check_devices(found, config.resources)
-    for hierarchy in found:
-        list(groups.settings(hierarchy, config.resources))
+    resources.check(found, config.resources)
     places = [groups.own_place(h, path) for h in found]
-    plan = decided(config, process, found, joins=False)
+    plan = decided(config, process, found, keyring=asked.keyring)
     kept = begin(root, name, {"bundle": bundle, "created": now(), "groups": places, "pid": 0})
     try:
         with open(f"{kept.directory}/config.json", "wb") as copy:
             copy.write(raw)
         _refuse_used(places)
-        groups.make(found, path, config.resources)
+        groups.make(found, path)
+        resources.write(found, path, config.resources)
+        resources.list_devices(found, path, config.resources)
         started, master = _launched(kept, config, plan, asked)
     except BaseException:
         groups.kill_all(places)
@@ -89,7 +90,7 @@ def execute(kept: Kept, config: Config, process: Process, asked: Asked) -> tuple
     """One more process in the running container *kept*. Raises RuntimeFault."""
     found = groups.hierarchies()
     config = _with(config, groups.checked_path(config.cgroups_path, kept.name))
-    plan = decided(config, process, found, joins=True)
+    plan = decided(config, process, found, joins=True, keyring=asked.keyring)
     init = os.pidfd_open(kept.pid)
     if not kept.lives():
         raise RuntimeFault("cannot exec in a stopped container")
@@ -115,23 +116,31 @@ def _found(process: Process, start: Callable[[], Started]) -> Started:
 
 
 def decided(
-    config: Config, process: Process, found: tuple[Hierarchy, ...], *, joins: bool
+    config: Config,
+    process: Process,
+    found: tuple[Hierarchy, ...],
+    *,
+    joins: bool = False,
+    keyring: bool = True,
 ) -> Plan:
-    """The plan on this machine."""
+    """The plan on this machine, of a container or of a process that *joins* one."""
     machine = os.uname().machine
-    status = groups._read("/proc/self/status")  # noqa: SLF001 - the same small reader
+    status = groups.read_file("/proc/self/status")
     held = int(status.partition("CapBnd:")[2].split(None, 1)[0], 16)
-    own_score = int(groups._read("/proc/self/oom_score_adj"))  # noqa: SLF001
+    own_score = int(groups.read_file("/proc/self/oom_score_adj"))
     if process.oom_score_adj == own_score:  # to lower it to what it is may be forbidden
         process = _replaced(process, oom_score_adj=None)
     make = plan_process if joins else plan_container
-    return make(
-        config, process, machine=machine, held=held,
-        last_capability=int(groups._read("/proc/sys/kernel/cap_last_cap")),  # noqa: SLF001
+    here = Here(
+        machine=machine,
+        held=held,
+        last_capability=int(groups.read_file("/proc/sys/kernel/cap_last_cap")),
         hierarchies=found,
-        seccomp=None if config.seccomp is None else compile_filter(config.seccomp, machine),
         streams=tuple(n for n in range(3) if not _is_null(n)),
-    )  # fmt: skip
+        own_keyring=keyring,
+    )
+    seccomp = None if config.seccomp is None else compile_filter(config.seccomp, machine)
+    return make(config, process, here, seccomp=seccomp)
 
 
 def _launched(kept: Kept, config: Config, plan: Plan, asked: Asked) -> tuple[Started, int]:
@@ -183,7 +192,7 @@ def _line(process: Process, asked: Asked) -> tuple[int, int]:
 def _map(pid: int, config: Config) -> None:
     for kind, maps in (("uid", config.uid_maps), ("gid", config.gid_maps)):
         lines = "".join(f"{inside} {outside} {size}\n" for inside, outside, size in maps)
-        groups._write(f"/proc/{pid}/{kind}_map", lines)  # noqa: SLF001 - the same small writer
+        groups.write_file(f"/proc/{pid}/{kind}_map", lines)
 
 
 def _hook(kept: Kept, config: Config, pid: int) -> None:

@@ -2,7 +2,8 @@
 
 import os
 from collections.abc import Iterator
-from errno import EACCES, EINVAL, ENOENT, ENOTDIR, EPERM, EROFS
+from dataclasses import dataclass
+from errno import EACCES, EINVAL, ENOENT, ENOSYS, ENOTDIR, EPERM, EROFS
 
 from runtime import syscalls
 from runtime.container import programs
@@ -18,64 +19,58 @@ MAPS, HOOKS = b"U", b"H"
 
 _MFD_CLOEXEC, _MFD_ALLOW_SEALING, _F_ADD_SEALS, _ALL_SEALS = 1, 2, 1033, 0xF
 _DEFAULT_PATH = "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin"
+_NO_KEYRINGS = frozenset({ENOSYS, EPERM})
 _NOT_OURS = frozenset({EPERM, EINVAL, EROFS})
 
 
-def plan_container(
-    config: Config,
-    process: Process,
-    *,
-    machine: str,
-    held: int,
-    last_capability: int,
-    hierarchies: tuple[Hierarchy, ...],
-    seccomp: bytes | None,
-    streams: tuple[int, ...],
-) -> Plan:
-    """The plan of a container that waits to be started.
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Here:
+    """What a plan must know of this machine and of its caller.
 
     *held* is our own bounding set; *streams* are those of 0, 1 and 2 that may become the user's:
-    all but /dev/null.
+    all but /dev/null. With *own_keyring* the process gets one.
     """
+
+    machine: str
+    held: int
+    last_capability: int
+    hierarchies: tuple[Hierarchy, ...]
+    streams: tuple[int, ...]
+    own_keyring: bool = True
+
+
+def plan_container(config: Config, process: Process, here: Here, *, seccomp: bytes | None) -> Plan:
+    """The plan of a container that waits to be started."""
     return Plan(
         clone_flags=config.new_namespaces & ~syscalls.CLONE_NEWCGROUP,
         join=tuple(_plan_entering(config)),
         inside=(
             Step("setsid", (), "a session of its own", phase="init"),
-            *_plan_groups(config, hierarchies),
+            *_plan_groups(config, here.hierarchies),
             *_plan_score(process),
             *_plan_maps(config),
             *_plan_cgroup_namespace(config),
             *_plan_sysctl(config),
             *_plan_hooks(config),
-            *plan_root(config, hierarchies),
+            *plan_root(config, here.hierarchies),
             *_plan_names(config),
-            *_plan_console(process, streams, is_console=True),
+            *_plan_console(process, here.streams, is_console=True),
+            *_plan_keyring(here),
             *_plan_directories(process.cwd),
             *plan_end(config),
-            *_plan_program(process, machine, held, last_capability, seccomp),
+            *_plan_program(process, here, seccomp),
         ),
     )
 
 
-def plan_process(
-    config: Config,
-    process: Process,
-    *,
-    machine: str,
-    held: int,
-    last_capability: int,
-    hierarchies: tuple[Hierarchy, ...],
-    seccomp: bytes | None,
-    streams: tuple[int, ...],
-) -> Plan:
+def plan_process(config: Config, process: Process, here: Here, *, seccomp: bytes | None) -> Plan:
     """The plan of one more process in the container, whose init is the slot ``init``.
 
     It waits too: until it has the parent that is to learn of its end, however soon that is.
     """
     join = [
         Step("write", (file, "0"), "be counted with it")
-        for file in _group_files(config, hierarchies)
+        for file in _group_files(config, here.hierarchies)
     ]
     everything = sum(config.namespaces)
     return Plan(
@@ -84,8 +79,9 @@ def plan_process(
         inside=(
             Step("setsid", (), "a session of its own", phase="init"),
             *_plan_score(process),
-            *_plan_console(process, streams, is_console=False),
-            *_plan_program(process, machine, held, last_capability, seccomp),
+            *_plan_console(process, here.streams, is_console=False),
+            *_plan_keyring(here),
+            *_plan_program(process, here, seccomp),
         ),
     )
 
@@ -178,6 +174,12 @@ def _plan_console(
         yield Step("fchown", how, "standard streams are the user's", allow=_NOT_OURS)
 
 
+def _plan_keyring(here: Here) -> Iterator[Step]:
+    if here.own_keyring:
+        join = (syscalls.KEYCTL_JOIN_SESSION_KEYRING, 0)
+        yield Step("keyctl", join, "a keyring of its own, not the caller's", allow=_NO_KEYRINGS)
+
+
 def _plan_directories(cwd: str) -> Iterator[Step]:
     parts = [part for part in cwd.split("/") if part]
     for depth in range(1, len(parts) + 1):
@@ -193,21 +195,15 @@ def _plan_image(machine: str) -> Iterator[Step]:
     yield Step("fcntl", (Slot("start"), _F_ADD_SEALS, _ALL_SEALS), "nobody can change it")
 
 
-def _plan_program(
-    process: Process,
-    machine: str,
-    held: int,
-    last_capability: int,
-    seccomp: bytes | None,
-) -> Iterator[Step]:
+def _plan_program(process: Process, here: Here, seccomp: bytes | None) -> Iterator[Step]:
     """From privileges to the exec: nothing privileged follows."""
     yield Step("chdir", (process.cwd,), "the working directory")
-    yield from _plan_image(machine)
+    yield from _plan_image(here.machine)
     for number, soft, hard in process.rlimits:
         yield Step("setrlimit", (number, soft, hard), "a resource limit")
-    sets = {kind: bits & held for kind, bits in process.capabilities.items()}
-    for number in range(last_capability + 1):
-        if held & 1 << number and not sets["bounding"] & 1 << number:
+    sets = {kind: bits & here.held for kind, bits in process.capabilities.items()}
+    for number in range(here.last_capability + 1):
+        if here.held & 1 << number and not sets["bounding"] & 1 << number:
             name = CAPABILITIES[number] if number < len(CAPABILITIES) else f"capability {number}"
             yield Step("prctl", (syscalls.PR_CAPBSET_DROP, number), f"never regain {name}")
     if seccomp is not None and not process.no_new_privileges:
@@ -219,7 +215,7 @@ def _plan_program(
     permitted = sets["permitted"]
     effective, inheritable = sets["effective"] & permitted, sets["inheritable"]
     yield Step("capset", (permitted, effective, inheritable), "hold what was asked for")
-    for number in range(last_capability + 1):
+    for number in range(here.last_capability + 1):
         if sets["ambient"] & permitted & inheritable & 1 << number:
             raising = (syscalls.PR_CAP_AMBIENT, syscalls.PR_CAP_AMBIENT_RAISE, number)
             yield Step("prctl", raising, "kept across the exec")

@@ -10,7 +10,8 @@ import pytest
 
 import isoscope
 from runtime import syscalls
-from runtime.container.devices import Device, device_program, rules
+from runtime.container.device_program import NOTHING, device_program
+from runtime.container.devices import Device, rules
 from runtime.image import Image
 
 ROOT = Path(__file__).parent.parent.parent
@@ -147,7 +148,7 @@ def test_the_kernel_takes_and_obeys_the_program_that_lists_devices(
     own = tuple(rule for rule in rules((zero,)) if (rule.major, rule.minor) != (1, 7))
     try:
         directory = os.open(group, os.O_RDONLY | os.O_DIRECTORY)
-        program = syscalls.bpf_prog_load(device_program(own))
+        program = syscalls.bpf_prog_load(device_program((NOTHING, *own)))
         syscalls.bpf_prog_attach(directory, program)
         os.close(program)
         os.close(directory)

@@ -107,6 +107,61 @@ def test_limits_are_set_and_changed(oci: Command, bundle: Callable[..., str]) ->
     assert stats["data"]["memory"]["usage"]["limit"] == 64 << 20
 
 
+ONLY_V2 = (
+    "unshare", "-m", "sh", "-ec",
+    'umount -R /sys/fs/cgroup; mount -t cgroup2 none /sys/fs/cgroup; exec "$@"', "sh",
+)  # fmt: skip
+"""Runs a command where no cgroup v1 is mounted; on such a machine v2 has what v1 does not hold."""
+
+
+def test_v2_keeps_device_rules_by_a_program(bundle: Callable[..., str], tmp_path: Path) -> None:
+    def rights(document: dict[str, Any]) -> None:
+        document["root"]["readonly"] = False
+        names = [*document["process"]["capabilities"]["bounding"], "CAP_MKNOD"]
+        document["process"]["capabilities"] = dict.fromkeys(("bounding", "effective", "permitted"),
+                                                            names)  # fmt: skip
+        rule = {"allow": True, "type": "c", "major": 1, "minor": 11, "access": "w"}
+        document["linux"]["resources"]["devices"].append(rule)
+
+    script = (
+        "mknod /dev/mine c 1 11; mknod /dev/disk b 8 0; head -c 1 /dev/zero | wc -c;"
+        " (: >/dev/mine) && echo wrote; (: </dev/mine) || echo unread; (: </dev/disk) || echo no"
+    )
+    where = bundle(script, rights)
+    argv = [
+        str(ROOT / "isoscope-oci"),
+        "--root",
+        str(tmp_path / "state"),
+        "run",
+        "--bundle",
+        where,
+    ]
+    done = subprocess.run(
+        [*ONLY_V2, *argv, "two"], capture_output=True, check=False, timeout=LIMIT_S
+    )
+    assert done.stdout.split() == [b"1", b"wrote", b"unread", b"no"], done.stderr
+
+
+def test_a_limit_that_nothing_controls_is_refused(
+    oci: Command, bundle: Callable[..., str], tmp_path: Path
+) -> None:
+    def limited(document: dict[str, Any]) -> None:
+        document["linux"]["resources"] |= {"rdma": None, "memory": {"limit": 32 << 20}}
+
+    where = bundle("true", limited)
+    argv = [str(ROOT / "isoscope-oci"), "--root", str(tmp_path / "state")]
+    bare = 'umount -R /sys/fs/cgroup; mount -t tmpfs none /sys/fs/cgroup; exec "$@"'
+    words = [*ONLY_V2[:4], bare, "sh"]
+    done = subprocess.run(
+        [*words, *argv, "create", "--bundle", where, "three"],
+        capture_output=True, check=False, timeout=LIMIT_S,
+    )  # fmt: skip
+    assert done.returncode == 1
+    assert b"linux.resources.memory: no cgroup hierarchy here controls memory" in done.stderr
+    assert b"--no-pivot" in oci("run", "--no-pivot", "--bundle", where, "three").stderr
+    assert oci("list", "-q").stdout == b""
+
+
 def test_a_terminal_comes_over_the_console_socket(
     oci: Command, bundle: Callable[..., str], tmp_path: Path
 ) -> None:

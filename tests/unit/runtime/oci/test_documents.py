@@ -7,15 +7,18 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from bpf import device_verdict
 
+from runtime.container.device_program import Rule, device_program
 from runtime.container.launch.program import assemble
-from runtime.errors import SpecError
+from runtime.errors import SpecError, Unsupported
 from runtime.oci.config import parse_config
 from runtime.oci.document import MOST_BYTES, parse, render
 from runtime.oci.example import example
-from runtime.oci.groups import Hierarchy, settings
+from runtime.oci.groups import Hierarchy
 from runtime.oci.mounts import read_options
-from runtime.oci.plan import plan_container
+from runtime.oci.plan import Here, plan_container
+from runtime.oci.resources import check, device_rules, settings
 from runtime.oci.seccomp import compile_filter
 
 ROOT = Path(__file__).parents[4]
@@ -118,6 +121,69 @@ def test_resources_in_both_versions(
     assert dict(settings(TWO, resources)) == two
 
 
+EVERYTHING = {
+    "memory": {"limit": 1 << 20}, "cpu": {"shares": 2}, "pids": {"limit": 9},
+    "blockIO": {"weight": 100}, "devices": [{"allow": False, "access": "rwm"}],
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("member", EVERYTHING)
+@pytest.mark.parametrize("version", [1, 2])
+def test_what_no_hierarchy_controls_is_refused_by_name(member: str, version: int) -> None:
+    io = "blkio" if version == 1 else "io"
+    controllers = ("memory", "cpu", "pids", io, *(("devices",) if version == 1 else ()))
+    all_here = Hierarchy(version=version, controllers=controllers, mount_point="/", own_path="/")
+    name = {"blockIO": io}.get(member, member)
+    left = tuple(c for c in controllers if c != name)
+    without = Hierarchy(version=version, controllers=left, mount_point="/", own_path="/")
+    asked = {member: EVERYTHING[member]}
+    check((all_here,), EVERYTHING)
+    check((without,), EVERYTHING | {member: None})
+    if (member, version) != ("devices", 2):  # there a program does it
+        with pytest.raises(Unsupported, match=f"linux.resources.{member}"):
+            check((without,), asked)
+
+
+def test_no_limit_needs_no_controller() -> None:
+    nothing = Hierarchy(version=1, controllers=("freezer",), mount_point="/", own_path="/")
+    check((nothing,), {"memory": {"limit": -1, "swap": 0}, "pids": {"limit": -1}, "cpu": {}})
+    for wrong in ({"cpu": {"cpus": "0"}}, {"unified": {"memory.max": "1"}}):
+        with pytest.raises(Unsupported):
+            check((nothing,), wrong)
+    for file in ("../memory.max", "memory"):
+        with pytest.raises(SpecError, match="is no file"):
+            check((TWO,), {"unified": {file: "1"}})
+
+
+@pytest.mark.parametrize(
+    ("rules", "allowed"),
+    [
+        ([], {}),
+        ([{"allow": False}], {("b", 8, 0, "r"): False, ("c", 1, 3, "rw"): True}),
+        (
+            [{"allow": False}, {"allow": True, "type": "b", "major": 8, "access": "r"},
+             {"allow": True, "type": "b", "major": 8, "access": "w"},
+             {"allow": False, "type": "b", "major": 8, "minor": 1, "access": "w"}],
+            {("b", 8, 0, "rw"): True, ("b", 8, 1, "rw"): False, ("b", 8, 1, "rm"): True,
+             ("c", 8, 0, "r"): False, ("b", 9, 0, "m"): True, ("b", 9, 0, "r"): False},
+        ),
+        ([{"allow": False, "type": "c", "major": 10}],
+         {("c", 10, 1, "r"): False, ("b", 10, 1, "w"): True}),
+    ],
+)  # fmt: skip
+def test_the_last_word_about_a_device_counts(
+    rules: list[dict[str, object]], allowed: dict[tuple[str, int, int, str], bool]
+) -> None:
+    resources = {"devices": rules}
+    program = device_program(
+        tuple(
+            Rule(kind=None if k == "a" else k, major=major, minor=minor, access=a, allow=allow)
+            for allow, k, major, minor, a in device_rules(resources)
+        )
+    )
+    assert {asked: device_verdict(program, *asked) for asked in allowed} == allowed
+
+
 def verdict(program: bytes, number: int, *arguments: int, arch: int = 0xC000003E) -> int:
     """What the classic BPF *program* returns for a system call (seccomp(2))."""
     words = [*arguments, *(0,) * (6 - len(arguments))]
@@ -186,10 +252,10 @@ def test_masks_architectures_and_calls_newer_than_the_profile() -> None:
 def decided() -> bytes:
     config = parse_config(parse(render(example()).encode(), "x"), bundle="/b")
     assert config.process is not None
-    plan = plan_container(
-        config, config.process, machine="x86_64", held=(1 << 41) - 1, last_capability=40,
-        hierarchies=(ONE,), seccomp=None, streams=(1,),
-    )  # fmt: skip
+    here = Here(
+        machine="x86_64", held=(1 << 41) - 1, last_capability=40, hierarchies=(ONE,), streams=(1,)
+    )
+    plan = plan_container(config, config.process, here, seccomp=None)
     return assemble(plan, "x86_64").image
 
 
@@ -199,13 +265,14 @@ def test_the_stand_ins_change_no_byte_of_a_plan() -> None:
         "sys.path[0] = sys.argv[1];"
         "from runtime.oci.config import parse_config; from runtime.oci.document import *;"
         "from runtime.oci.example import example; from runtime.oci.groups import Hierarchy;"
-        "from runtime.oci.plan import plan_container;"
+        "from runtime.oci.plan import Here, plan_container;"
         "from runtime.container.launch.program import assemble;"
         "c = parse_config(parse(render(example()).encode(), 'x'), bundle='/b');"
         "one = Hierarchy(version=1, controllers=('memory', 'cpu', 'pids'), mount_point='/g',"
         " own_path='/');"
-        "p = plan_container(c, c.process, machine='x86_64', held=(1 << 41) - 1,"
-        " last_capability=40, hierarchies=(one,), seccomp=None, streams=(1,));"
+        "here = Here(machine='x86_64', held=(1 << 41) - 1, last_capability=40,"
+        " hierarchies=(one,), streams=(1,));"
+        "p = plan_container(c, c.process, here, seccomp=None);"
         "sys.stdout.buffer.write(assemble(p, 'x86_64').image);"
         "heavy = {'pathlib', 'inspect', 'json', 'subprocess', 'socket', 'ctypes', 're', 'enum'};"
         "sys.exit(' '.join(sorted(heavy & set(sys.modules))))"
