@@ -209,7 +209,12 @@ def _exec(left: list[str], given: Given) -> int:
     config = _config(kept)
     foreground = "--detach" not in given
     process = parse_process(_process(left[1:], given, kept))
-    started, master = making.execute(kept, config, process, _asked(given, foreground=foreground))
+    try:
+        asked = _asked(given, foreground=foreground)
+        started, master = making.execute(kept, config, process, asked)
+    except Fault as error:
+        _complain(f"exec failed: {error}", given)
+        return 255
     if not foreground:
         return 0
     if master >= 0:

@@ -156,14 +156,12 @@ def _error(plan: Plan, failure: tuple[int, int, int] | None, said: bytes) -> Run
 
 def not_runnable(name: str, number: int) -> RuntimeFault:
     """What engines above recognise: they turn the words into exit status 127 or 126."""
-    why = os.strerror(number).lower()
+    why = os.strerror(13 if number == 21 else number).lower()
     if number in {2, 9}:
-        why = "no such file or directory" if "/" in name else "executable file not found in $PATH"
-        prefix = "stat" if "/" in name else "exec"
-        shown = name if "/" in name else f'"{name}"'
-        return RuntimeFault(f'exec: "{name}": {prefix} {shown}: {why}' if "/" in name
-                            else f'exec: "{name}": {why}')  # fmt: skip
-    return RuntimeFault(f'exec: "{name}": {why}')
+        why = f"stat {name}: no such file or directory"
+        if "/" not in name:
+            why = "executable file not found in $PATH"
+    return RuntimeFault(f'unable to start container process: exec: "{name}": {why}')
 
 
 def _spawn(descriptors: dict[int, int]) -> int:

@@ -238,6 +238,8 @@ def _plan_waiting(candidates: tuple[str, ...]) -> Iterator[Step]:
     allowed = frozenset({ENOENT, ENOTDIR, EACCES})
     for path in reversed([path for path in candidates if path]):
         yield Step("openat2", (-100, path, how, 0), "the program?", allow=allowed, opens="program")
+    inner = (Slot("program"), ".", os.O_WRONLY | os.O_CLOEXEC, 0)  # EISDIR, if it is a directory
+    yield Step("openat2", inner, FOUND, allow=frozenset({ENOTDIR}))
     yield Step("faccessat2", (Slot("program"), os.X_OK), FOUND)
     yield Step("write", (Slot("status"), WAITING), "all is made")
     yield Step("read", (Slot("gate"), 1), "wait to be started")
@@ -246,8 +248,8 @@ def _plan_waiting(candidates: tuple[str, ...]) -> Iterator[Step]:
 
 
 FOUND = "the program can be executed"
-"""The reason of the step that fails with EBADF where no program was found, EACCES where none may
-be executed."""
+"""The reason of steps that fail with EBADF where no program was found, EISDIR or EACCES where it
+cannot be executed."""
 
 
 def _candidates(process: Process) -> tuple[str, ...]:

@@ -2,7 +2,6 @@
 
 import json
 import os
-import shutil
 import signal
 import socket
 import subprocess
@@ -11,10 +10,9 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
-import leftovers
 import pytest
 
-from runtime.image import Image, Store, unpacked
+from runtime.image import Image
 from runtime.oci.example import example
 
 pytestmark = pytest.mark.skipif(os.geteuid() != 0, reason="needs root; run as root")
@@ -26,10 +24,10 @@ Command = Callable[..., Ran]
 
 
 @pytest.fixture
-def oci(tmp_path: Path, busybox: Image) -> Iterator[Command]:
+def oci(tmp_path: Path, busybox: Image, group: str) -> Iterator[Command]:
     """Calls the runtime, on a root of its own; every container of it is gone at the end."""
     assert busybox.digest
-    before = leftovers.seen()
+    assert group
 
     def call(*words: str, stdin: bytes = b"") -> Ran:
         argv = [str(ROOT / "isoscope-oci"), "--root", str(tmp_path / "state"), *words]
@@ -47,19 +45,18 @@ def oci(tmp_path: Path, busybox: Image) -> Iterator[Command]:
     for name in call("list", "-q").stdout.decode().split():
         call("delete", "--force", name)
     assert not list((tmp_path / "state").glob("*"))
-    assert not leftovers.settled(before)
+    assert str(tmp_path) not in Path("/proc/self/mountinfo").read_text()
 
 
 @pytest.fixture
-def bundle(tmp_path: Path, busybox: Image) -> Callable[..., str]:
+def bundle(tmp_path: Path, tree: Path, group: str) -> Callable[..., str]:
     """Writes a bundle around a shell command; the changes are made to its document."""
 
     def write(script: str, change: Callable[[dict[str, Any]], None] = lambda _: None) -> str:
         document: dict[str, Any] = example()
         document["process"] |= {"terminal": False, "args": ["sh", "-c", script]}
-        tree = unpacked(Store(), busybox, purpose="container").path
-        if not (tmp_path / "rootfs").exists():
-            shutil.copytree(tree, tmp_path / "rootfs", symlinks=True)
+        document["root"]["path"] = str(tree)
+        document["linux"]["cgroupsPath"] = f"{group}/{tmp_path.name}"
         change(document)
         (tmp_path / "config.json").write_text(json.dumps(document))
         return str(tmp_path)
@@ -240,11 +237,11 @@ def test_an_image_cannot_lead_out_nor_unmask(
         document["mounts"] += [{"destination": "/out/new", "type": "tmpfs", "source": "tmpfs"}]
 
     where = bundle("grep -o ' /tmp/new ' /proc/mounts; cat /proc/keys", mounted)
-    (tmp_path / "rootfs/out").symlink_to("/../../../../tmp")
+    (tmp_path / "tree/out").symlink_to("/../../../../tmp")
     done = oci("run", "--bundle", where, "seven")
     assert done.stdout.split() == [b"/tmp/new"], done.stderr
-    (tmp_path / "rootfs/proc").rmdir()
-    (tmp_path / "rootfs/proc").symlink_to("/tmp")
+    (tmp_path / "tree/proc").rmdir()
+    (tmp_path / "tree/proc").symlink_to("/tmp")
     assert not Path("/tmp/new").exists()  # ".." of the root must not lead to the host
     refused = oci("run", "--bundle", where, "eight")
     assert refused.returncode == 1
