@@ -132,12 +132,11 @@ def _create(left: list[str], given: Given) -> int:
 
 def _start(left: list[str], given: Given) -> int:
     with locked(_root(given), _name(left)) as kept:
-        _open_gate(kept)
+        _open_gate(kept, _config(kept))
     return 0
 
 
-def _open_gate(kept: Kept) -> None:
-    config = _config(kept)
+def _open_gate(kept: Kept, config: Config) -> None:
     if (status := kept.status()) != "created":
         raise RuntimeFault(f"cannot start a container in the {status} state")
     if config.hooks["startContainer"] or config.hooks["poststart"]:
@@ -166,23 +165,24 @@ def _run(left: list[str], given: Given) -> int:
     root, name = _root(given), _name(left)
     foreground = "--detach" not in given
     bundle = _one(given, "--bundle", ".")
-    kept, started, master = making.create(root, name, bundle, _asked(given, foreground=foreground))
+    made = making.create(root, name, bundle, _asked(given, foreground=foreground))
+    kept = made.kept
     try:
         if foreground:
             _forward(kept)
-        _open_gate(kept)
+        _open_gate(kept, made.config)
         if not foreground:
             return 0
-        if master >= 0:
+        if made.master >= 0:
             from runtime.oci import console  # noqa: PLC0415
 
-            console.relay(master, started.pidfd)
-        status = started.wait()
+            console.relay(made.master, made.started.pidfd)
+        status = made.started.wait()
     except BaseException:
-        _delete_one(kept, force=True)
+        _delete_one(kept, made.config, force=True)
         raise
     if "--keep" not in given:
-        _delete_one(kept, force=True)
+        _delete_one(kept, made.config, force=True)
     return status
 
 
@@ -276,19 +276,17 @@ def _kill(left: list[str], given: Given) -> int:
 def _number(word: str) -> int:
     if word.isdecimal() and 0 < int(word) <= 64:
         return int(word)
-    import signal  # noqa: PLC0415 - engines send numbers
-
-    try:
-        return int(signal.Signals["SIG" + word.upper().removeprefix("SIG")])
-    except KeyError:
-        raise SpecError(f"no signal {word!r}", remedy="give a name or a number") from None
+    number = getattr(_signal, "SIG" + word.upper().removeprefix("SIG"), None)
+    if not isinstance(number, int) or not word.isalnum():
+        raise SpecError(f"no signal {word!r}", remedy="give a name or a number")
+    return number
 
 
 def _delete(left: list[str], given: Given) -> int:
     force = "--force" in given
     try:
         with locked(_root(given), _name(left)) as kept:
-            _delete_one(kept, force=force)
+            _delete_one(kept, _config(kept), force=force)
     except RuntimeFault as error:
         if force and "does not exist" in error.message:
             return 0
@@ -296,20 +294,16 @@ def _delete(left: list[str], given: Given) -> int:
     return 0
 
 
-def _delete_one(kept: Kept, *, force: bool) -> None:
+def _delete_one(kept: Kept, config: Config, *, force: bool) -> None:
     status = kept.status()
     if status in {"running", "creating"} and not force:
         raise RuntimeFault(f"cannot delete container {kept.name} that is not stopped: {status}")
-    config = _config(kept)
-    if groups.is_frozen(kept.groups):
-        groups.freeze(kept.groups, frozen=False)
     if kept.lives():
         making.signal_process(kept, 9)
-    groups.kill_all(kept.groups)
     making.settle(kept.groups)
-    state = render(making.state_of(kept, config, "stopped"))
     forget(kept)
     if config.hooks["poststop"]:
+        state = render(making.state_of(kept, config, "stopped"))
         from runtime.oci.hooks import run_hooks  # noqa: PLC0415 - few bundles have any
 
         run_hooks(config.hooks["poststop"], state, kind="poststop")

@@ -152,11 +152,20 @@ def kill_all(places: list[str], number: int = _SIGKILL) -> bool:
 def remove(places: list[str]) -> None:
     """Remove the empty groups with all below them; what is gone is fine. Raises OSError."""
     for place in places:
-        for directory, _, _ in os.walk(place, topdown=False):
-            try:
-                os.rmdir(directory)
-            except FileNotFoundError:
-                continue
+        try:
+            os.rmdir(place)
+        except FileNotFoundError:
+            continue
+        except OSError:  # there are groups below it
+            _remove_below(place)
+
+
+def _remove_below(place: str) -> None:
+    for directory, _, _ in os.walk(place, topdown=False):
+        try:
+            os.rmdir(directory)
+        except FileNotFoundError:
+            continue
 
 
 def read_file(path: str) -> str:

@@ -6,12 +6,13 @@ Those of the container's namespaces enter them by a plan, the others are plain c
 
 import os
 import select
-import signal
 
 from runtime.errors import RuntimeFault
 from runtime.oci.config import Hook
 from runtime.oci.launching import launch
 from runtime.oci.plan import plan_hook
+
+_SIGKILL = 9
 
 
 def run_hooks(
@@ -68,7 +69,7 @@ def _end(pid: int, timeout_s: int | None) -> int | None:
     try:
         in_time = select.select([pidfd], [], [], timeout_s)[0]
         if not in_time:
-            os.killpg(pid, signal.SIGKILL)
+            os.killpg(pid, _SIGKILL)
         _, raw = os.waitpid(pid, 0)
     finally:
         os.close(pidfd)

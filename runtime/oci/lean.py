@@ -1,11 +1,13 @@
 """Stand-ins that make the start of a process that lives for milliseconds a light one.
 
-The modules on the way of ``isoscope-oci`` declare dataclasses and annotate with names of
-``typing``. To load these two modules takes longer than to make a container. Where nothing but
-construction, equality and printing of values is wanted, this is enough; a test runs the same
-plan with and without. Only the entry point calls ``install``, before it imports anything else.
+The modules on the way of ``isoscope-oci`` declare dataclasses, annotate with names of ``typing``
+and ``collections.abc``, and use a decorator each of ``functools`` and ``contextlib``. To load
+these modules takes longer than to make a container. Where nothing but construction, equality and
+printing of values is wanted, this is enough; a test runs the same plan with and without. Only
+the entry point calls ``install``, before it imports anything else.
 """
 
+import _collections_abc
 import sys
 
 
@@ -71,21 +73,67 @@ class _Name:
         return cls
 
 
+class _Block:
+    """What ``contextmanager`` makes of a generator function with a single yield."""
+
+    def __init__(self, steps):  # type: ignore[no-untyped-def] # noqa: ANN001, ANN204
+        self._steps = steps
+
+    def __enter__(self):  # type: ignore[no-untyped-def] # noqa: ANN204
+        return next(self._steps)
+
+    def __exit__(self, kind, error, trace):  # type: ignore[no-untyped-def] # noqa: ANN001, ANN204
+        if error is None:
+            next(self._steps, None)
+            return False
+        try:
+            self._steps.throw(error)
+        except StopIteration:
+            return True
+        except BaseException as raised:
+            if raised is error:
+                return False
+            raise
+        raise RuntimeError("a block has more than one yield")
+
+
+def contextmanager(function):  # type: ignore[no-untyped-def] # noqa: ANN001, ANN201
+    """*function*, the call of which is a block."""
+    return lambda *args, **given: _Block(function(*args, **given))  # type: ignore[no-untyped-call]
+
+
+def cache(function):  # type: ignore[no-untyped-def] # noqa: ANN001, ANN201
+    """*function*, which answers the same arguments once."""
+    known = {}
+
+    def ask(*args):  # type: ignore[no-untyped-def] # noqa: ANN002, ANN202
+        if args not in known:
+            known[args] = function(*args)
+        return known[args]
+
+    return ask
+
+
 def install() -> None:
-    """Stand in for ``dataclasses`` and ``typing``, unless they are loaded already."""
-    if "dataclasses" not in sys.modules:
-        module = sys.modules["dataclasses"] = type(sys)("dataclasses")
-        module.dataclass = dataclass  # type: ignore[attr-defined]
-        module.field = Field  # type: ignore[attr-defined]
-        module.KW_ONLY = _KwOnly  # type: ignore[attr-defined]
-    if "typing" not in sys.modules:
-        module = sys.modules["typing"] = type(sys)("typing")
-        module.TYPE_CHECKING = False  # type: ignore[attr-defined]
-        module.__getattr__ = lambda _: _Name  # type: ignore[method-assign]
+    """Stand in for the modules that are not loaded already."""
+    _stand_in("dataclasses", dataclass=dataclass, field=Field, KW_ONLY=_KwOnly)
+    _stand_in("typing", TYPE_CHECKING=False, __getattr__=lambda _: _Name)
+    _stand_in("functools", cache=cache)
+    _stand_in("contextlib", contextmanager=contextmanager)
+    _stand_in("collections", abc=_collections_abc, __path__=[])
+    sys.modules.setdefault("collections.abc", _collections_abc)
+
+
+def _stand_in(name: str, **members: object) -> None:
+    if name not in sys.modules:
+        sys.modules[name] = type(sys)(name)
+        vars(sys.modules[name]).update(members)
 
 
 def remove() -> None:
     """Take the stand-ins away, before a module of the standard library needs the real ones."""
-    for name in ("dataclasses", "typing"):
-        if not hasattr(sys.modules.get(name), "__file__"):
+    for name in ("dataclasses", "typing", "functools", "contextlib", "collections"):
+        if getattr(sys.modules.get(name), "__spec__", None) is None:
             sys.modules.pop(name, None)
+    if "collections" not in sys.modules:
+        sys.modules.pop("collections.abc", None)

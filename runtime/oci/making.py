@@ -2,6 +2,7 @@
 
 import _signal  # type: ignore[import-not-found]
 import os
+import time
 from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
@@ -52,8 +53,18 @@ def state_of(kept: Kept, config: Config, status: str | None = None) -> dict[str,
     }  # fmt: skip
 
 
-def create(root: str, name: str, bundle: str, asked: Asked) -> tuple[Kept, Started, int]:
-    """A container that waits to be started; its record, its init, its terminal's master or -1.
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Created:
+    """A container that waits to be started; *master* is its terminal's, or -1."""
+
+    kept: Kept
+    config: Config
+    started: Started
+    master: int
+
+
+def create(root: str, name: str, bundle: str, asked: Asked) -> Created:
+    """Make a container.
 
     Raises SpecError before anything is made, RuntimeFault afterwards; then nothing is left.
     """
@@ -79,11 +90,10 @@ def create(root: str, name: str, bundle: str, asked: Asked) -> tuple[Kept, Start
         resources.list_devices(found, path, config.resources)
         started, master = _launched(kept, config, plan, asked)
     except BaseException:
-        groups.kill_all(places)
         settle(places)
         forget(kept)
         raise
-    return kept, started, master
+    return Created(kept=kept, config=config, started=started, master=master)
 
 
 def execute(kept: Kept, config: Config, process: Process, asked: Asked) -> tuple[Started, int]:
@@ -217,14 +227,14 @@ def _refuse_used(places: list[str]) -> None:
 
 
 def settle(places: list[str]) -> None:
-    """Remove the groups once the last process has left them; raises RuntimeFault if none does."""
-    import time  # noqa: PLC0415
-
+    """Remove the groups; what runs in them is killed. Raises RuntimeFault if it does not end."""
     for _ in range(1000):
         try:
             groups.remove(places)
         except OSError:
             groups.kill_all(places)
+            if groups.is_frozen(places):  # which keeps the signal from them
+                groups.freeze(places, frozen=False)
             time.sleep(0.002)  # no event tells of a v1 group that became empty
         else:
             return

@@ -69,8 +69,8 @@ def test_a_container_lives_and_goes(docker: Docker) -> None:
     assert docker("stop", "one")[0] == 0
     assert docker("inspect", "--format", "{{.State.ExitCode}}", "one")[1] == "3\n"
     assert docker("rm", "one")[0] == 0
-    said = docker(*run, "--rm", "-t", "box", "sh", "-c", "tty; exit 5")
-    assert said[:2] == (5, "/dev/pts/0\n")
+    status, said, _ = docker(*run, "--rm", "-t", "box", "sh", "-c", "tty; exit 5")
+    assert (status, said) == (5, "/dev/pts/0\n")
 
 
 def test_what_cannot_run_is_as_under_runc(docker: Docker) -> None:
