@@ -15,7 +15,7 @@ from runtime.errors import SpecError
 from runtime.oci.document import Reader, wrong
 
 NAMESPACES = {
-    "user": syscalls.CLONE_NEWUSER, "mount": syscalls.CLONE_NEWNS, "pid": syscalls.CLONE_NEWPID,
+    "mount": syscalls.CLONE_NEWNS, "pid": syscalls.CLONE_NEWPID,
     "network": syscalls.CLONE_NEWNET, "ipc": syscalls.CLONE_NEWIPC, "uts": syscalls.CLONE_NEWUTS,
     "cgroup": syscalls.CLONE_NEWCGROUP,
 }  # fmt: skip
@@ -91,8 +91,6 @@ class Config:
     domainname: str
     mounts: tuple[Mount, ...]
     namespaces: Mapping[int, str]
-    uid_maps: tuple[tuple[int, int, int], ...]
-    gid_maps: tuple[tuple[int, int, int], ...]
     devices: tuple[Device, ...]
     cgroups_path: str
     resources: Mapping[str, object]
@@ -120,9 +118,7 @@ def parse_config(document: object, *, bundle: str) -> Config:
     root, linux = top.inner("root"), top.inner("linux")
     linux.refuse("intelRdt", "mountLabel", "personality", "timeOffsets", "memoryPolicy")
     namespaces = _namespaces(linux)
-    maps = [tuple(map(_id_map, linux.objects(f"{kind}Mappings"))) for kind in ("uid", "gid")]
-    if any(maps) and syscalls.CLONE_NEWUSER not in namespaces:
-        raise SpecError("linux.uidMappings wants a user namespace", remedy="list it too")
+    linux.refuse("uidMappings", "gidMappings", remedy="user namespaces are not supported")
     hostname, domainname = top.text("hostname", ""), top.text("domainname", "")
     if (hostname or domainname) and syscalls.CLONE_NEWUTS not in namespaces:
         raise SpecError("hostname wants a uts namespace", remedy="list it in linux.namespaces")
@@ -137,8 +133,6 @@ def parse_config(document: object, *, bundle: str) -> Config:
         domainname=domainname,
         mounts=tuple(map(_mount, top.objects("mounts"))),
         namespaces=namespaces,
-        uid_maps=maps[0],
-        gid_maps=maps[1],
         devices=tuple(map(_device, linux.objects("devices"))),
         cgroups_path=linux.text("cgroupsPath", ""),
         resources=linux.inner("resources").value,
@@ -219,10 +213,6 @@ def _namespaces(linux: Reader) -> dict[int, str]:
                 f"{each.where('type')}: namespaces of type {kind!r} are not supported",
                 remedy=f"known are {', '.join(NAMESPACES)}",
             )
-        if kind == "user":
-            raise SpecError(
-                f"{each.where('type')}: user namespaces are not supported", remedy="use runc"
-            )
         if NAMESPACES[kind] in found:
             raise wrong(each.place, f"the only namespace of type {kind}")
         if path and not path.startswith("/"):
@@ -254,15 +244,6 @@ def _device(reader: Reader) -> Device:
         uid=reader.number("uid", 0, high=(1 << 32) - 2) or 0,
         gid=reader.number("gid", 0, high=(1 << 32) - 2) or 0,
     )
-
-
-def _id_map(reader: Reader) -> tuple[int, int, int]:
-    most = (1 << 32) - 1
-    inside, outside = reader.number("containerID", high=most), reader.number("hostID", high=most)
-    size = reader.number("size", low=1, high=most)
-    if inside is None or outside is None or size is None:
-        raise wrong(reader.place, "a mapping of containerID, hostID and size")
-    return inside, outside, size
 
 
 def _hook(reader: Reader) -> Hook:

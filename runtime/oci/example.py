@@ -30,7 +30,7 @@ def example() -> dict[str, object]:
             _mount("/sys/fs/cgroup", "cgroup", [*_PLAIN, "relatime", "ro"]),
         ],
         "linux": {
-            "namespaces": [{"type": kind} for kind in NAMESPACES if kind != "user"],
+            "namespaces": [{"type": kind} for kind in NAMESPACES],
             "resources": {"devices": [{"allow": False, "access": "rwm"}]},
             "maskedPaths": ["/proc/acpi", "/proc/kcore", "/proc/keys", "/proc/latency_stats",
                             "/proc/timer_list", "/proc/sched_debug", "/sys/firmware"],

@@ -1,7 +1,7 @@
 """Hooks: programs of the bundle's author beside the container's life, in order, within their time.
 
 Source: config.md, POSIX-platform hooks. Each gets the container's state on its standard input.
-Those of the container's namespaces enter them by a plan, the others are plain children.
+Each is started by a plan, in the container's namespaces or in ours, so it dies if we are killed.
 """
 
 import os
@@ -9,7 +9,7 @@ import select
 
 from runtime.errors import RuntimeFault
 from runtime.oci.config import Hook
-from runtime.oci.launching import launch
+from runtime.oci.launching import Started, launch
 from runtime.oci.plan import plan_hook
 
 _SIGKILL = 9
@@ -35,42 +35,26 @@ def run_hooks(
             raise RuntimeFault(f"hook {kind} {hook.path} {why}", remedy="see what it printed")
 
 
-def _start(hook: Hook, stdin: int, within: int, flags: int) -> int:
-    if within:
-        return _start_inside(hook, stdin, within, flags)
-    env = dict(entry.split("=", 1) for entry in hook.env if "=" in entry)
+def _start(hook: Hook, stdin: int, within: int, flags: int) -> Started:
+    init = os.pidfd_open(within) if within else -1
+    plan = plan_hook(hook.path, hook.args, hook.env, os.uname().machine, flags if within else 0)
     try:
-        return os.posix_spawn(
-            hook.path, hook.args, env, setsid=False, setpgroup=0,
-            file_actions=[(os.POSIX_SPAWN_DUP2, stdin, 0)], setsigmask=(), setsigdef=(13,),
-        )  # fmt: skip
-    except OSError as error:
-        raise RuntimeFault(f"hook {hook.path} cannot be run: {error.strerror}") from None
-
-
-def _start_inside(hook: Hook, stdin: int, within: int, flags: int) -> int:
-    """A child of ours that waits for the hook, so that both kinds end alike."""
-    init = os.pidfd_open(within)
-    pid = os.fork()
-    if pid == 0:
-        try:
-            os.setpgid(0, 0)
-            plan = plan_hook(hook.path, hook.args, hook.env, os.uname().machine, flags)
-            os._exit(launch(plan, streams=(stdin, 1, 2), init=init).wait())
-        except BaseException:  # noqa: BLE001 - whatever it is, this process ends here
-            os._exit(127)
-    os.close(init)
-    return pid
-
-
-def _end(pid: int, timeout_s: int | None) -> int | None:
-    """The exit status of the child *pid*; None if it had to be killed."""
-    pidfd = os.pidfd_open(pid)
-    try:
-        in_time = select.select([pidfd], [], [], timeout_s)[0]
-        if not in_time:
-            os.killpg(pid, _SIGKILL)
-        _, raw = os.waitpid(pid, 0)
+        return launch(plan, streams=(stdin, 1, 2), init=init)
+    except RuntimeFault as error:
+        raise RuntimeFault(f"hook {hook.path} cannot be run: {error}") from None
     finally:
-        os.close(pidfd)
-    return os.waitstatus_to_exitcode(raw) if in_time else None
+        if within:
+            os.close(init)
+
+
+def _end(started: Started, timeout_s: int | None) -> int | None:
+    """The exit status of a hook; None if it had to be killed, with all that it started."""
+    in_time = bool(select.select([started.pidfd], [], [], timeout_s)[0])
+    os.close(started.pidfd)
+    if not in_time:
+        try:
+            os.killpg(started.pid, _SIGKILL)
+        except ProcessLookupError:  # it ended this very moment
+            in_time = True
+    status = started.wait()
+    return status if in_time else None

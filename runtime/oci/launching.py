@@ -27,6 +27,7 @@ from runtime.container.launch.program import (
 from runtime.container.launch.recipe import EXECUTOR, program_name
 from runtime.container.steps import Plan
 from runtime.errors import RuntimeFault, StepError, SyscallError
+from runtime.oci.plan import HOOKS
 
 _LIMIT_S = 30.0
 _RESET = (1, 2, 13, 15, 17, 25)  # HUP INT PIPE TERM CHLD XFSZ: signal(7), as compiled.RESET
@@ -52,6 +53,7 @@ class Started:
     def wait(self) -> int:
         """Its exit status, as a shell gives it."""
         said = os.read(self._owner, 4)
+        os.close(self._owner)
         os.waitpid(self._executor, 0)
         return int.from_bytes(said, "little") if said else 137
 
@@ -68,12 +70,12 @@ def launch(
     init: int = -1,
     gate: int = -1,
     console: int = -1,
-    at: Callable[[bytes, int], None] = lambda _word, _pid: None,
+    at: Callable[[int], None] = lambda _pid: None,
 ) -> Started:
     """Run *plan* until it waits to be started (``W``), or has become its program.
 
-    Where it waits before that, *at* is called with its word and the pid, and it goes on. Raises
-    StepError, SyscallError, RuntimeFault; then nothing of it is left.
+    Where it waits for hooks, *at* is called with the pid, and it goes on. Raises StepError,
+    SyscallError, RuntimeFault; then nothing of it is left.
     """
     program = assemble(plan, os.uname().machine)
     memory = _memory("plan", program.image)
@@ -105,7 +107,7 @@ def _introduce(
     ours: _socket.socket,
     executor: int,
     gate: int,
-    at: Callable[[bytes, int], None],
+    at: Callable[[int], None],
 ) -> Started:
     pid, pidfd = -1, -1
     said = b""
@@ -119,8 +121,8 @@ def _introduce(
             pidfd = int.from_bytes(ancillary[0][2][:4], "little")
         if word == b"W" or len(said) > 8:
             break
-        if word in {b"U", b"H"}:
-            at(word, pid)
+        if word == HOOKS:
+            at(pid)
             os.write(gate, b"G")
     if pid >= 0 and said.endswith((b"W", b"E")):
         return Started(pid, pidfd, executor, ours.detach())

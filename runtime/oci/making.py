@@ -15,7 +15,7 @@ from runtime.oci.config import Config, Process, parse_config
 from runtime.oci.document import MOST_BYTES, parse, render
 from runtime.oci.groups import Hierarchy
 from runtime.oci.launching import Started, launch, not_runnable
-from runtime.oci.plan import FOUND, MAPS, Here, plan_container, plan_process
+from runtime.oci.plan import FOUND, Here, plan_container, plan_process
 from runtime.oci.seccomp import compile_filter
 from runtime.oci.state import Kept, begin, forget, now, started_ticks
 
@@ -159,14 +159,11 @@ def _launched(kept: Kept, config: Config, plan: Plan, asked: Asked) -> tuple[Sta
     line, ours = _line(process, asked)
     gate = os.open(kept.gate, os.O_RDWR | os.O_CLOEXEC)
 
-    def at(word: bytes, pid: int) -> None:
-        if word == MAPS:
-            _map(pid, config)
-        else:
-            _hook(kept, config, pid)
+    def at_hooks(pid: int) -> None:
+        _hook(kept, config, pid)
 
     try:
-        started = _found(process, lambda: launch(plan, gate=gate, console=line, at=at))
+        started = _found(process, lambda: launch(plan, gate=gate, console=line, at=at_hooks))
     finally:
         os.close(gate)
     try:
@@ -197,12 +194,6 @@ def _line(process: Process, asked: Asked) -> tuple[int, int]:
         )
     ours, theirs = console.pair()
     return theirs, ours
-
-
-def _map(pid: int, config: Config) -> None:
-    for kind, maps in (("uid", config.uid_maps), ("gid", config.gid_maps)):
-        lines = "".join(f"{inside} {outside} {size}\n" for inside, outside, size in maps)
-        groups.write_file(f"/proc/{pid}/{kind}_map", lines)
 
 
 def _hook(kept: Kept, config: Config, pid: int) -> None:

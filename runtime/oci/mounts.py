@@ -304,15 +304,12 @@ def _plan_devices(config: Config) -> Iterator[Step]:
     ):
         return  # the host's own, or whatever was prepared for it
     asked = {device.path for device in config.devices}
-    has_user = syscalls.CLONE_NEWUSER in config.namespaces
     yield Step("umask", (0,), "the modes below are meant exactly")
     for device in (*(d for d in DEVICES if d.path not in asked), *config.devices):
         parents = device.path.split("/")[1:-1]
         for depth in range(1, len(parents) + 1):
             made = "/" + "/".join(parents[:depth])
             yield Step("mkdir", (made, 0o755), "where devices are", allow=_EXISTS)
-        if has_user:
-            raise SpecError("devices in a user namespace are not supported", remedy="bind /dev")
         how = (device.path, device.mode, device.number)
         yield Step("mknod", how, device.path, allow=_EXISTS)
         if device.uid or device.gid:

@@ -14,8 +14,8 @@ from runtime.oci.config import Config, Process
 from runtime.oci.groups import Hierarchy, own_place
 from runtime.oci.mounts import plan_end, plan_root
 
-MAPS, HOOKS = b"U", b"H"
-"""What a plan says where it waits for its ids to be mapped, and for the hooks."""
+HOOKS = b"H"
+"""What a plan says where it waits for the hooks."""
 
 _MFD_CLOEXEC, _MFD_ALLOW_SEALING, _F_ADD_SEALS, _ALL_SEALS = 1, 2, 1033, 0xF
 _DEFAULT_PATH = "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin"
@@ -48,7 +48,6 @@ def plan_container(config: Config, process: Process, here: Here, *, seccomp: byt
             Step("setsid", (), "a session of its own", phase="init"),
             *_plan_groups(config, here.hierarchies),
             *_plan_score(process),
-            *_plan_maps(config),
             *_plan_cgroup_namespace(config),
             *_plan_sysctl(config),
             *_plan_hooks(config),
@@ -89,10 +88,11 @@ def plan_process(config: Config, process: Process, here: Here, *, seccomp: bytes
 def plan_hook(
     path: str, args: tuple[str, ...], env: tuple[str, ...], machine: str, flags: int
 ) -> Plan:
-    """The plan of a hook that runs in the container's namespaces *flags*, without its rights."""
+    """The plan of a hook: in the container's namespaces *flags*, or in ours if there are none."""
+    entering = Step("setns", (Slot("init"), flags), "where the hook belongs")
     return Plan(
-        clone_flags=syscalls.CLONE_PARENT,
-        join=(Step("setns", (Slot("init"), flags), "where the hook belongs"),),
+        clone_flags=syscalls.CLONE_PARENT if flags else 0,
+        join=(entering,) if flags else (),
         inside=(
             Step("setsid", (), "a session of its own"),
             *_plan_image(machine),
@@ -102,13 +102,13 @@ def plan_hook(
 
 
 def _plan_entering(config: Config) -> Iterator[Step]:
-    """Namespaces that exist; that of users first, for it decides over the others."""
+    """Namespaces that exist: all are opened before the first is entered."""
     for flag, path in config.namespaces.items():
         if path:
             how = os.O_RDONLY | os.O_CLOEXEC
             yield Step("openat2", (-100, path, how, 0), "made before", opens=f"namespace{flag}")
-    for flag in sorted(config.namespaces, key=lambda f: f != syscalls.CLONE_NEWUSER):
-        if config.namespaces[flag]:
+    for flag, path in config.namespaces.items():
+        if path:
             yield Step("setns", (Slot(f"namespace{flag}"), flag), "joined, not made")
 
 
@@ -127,15 +127,6 @@ def _plan_score(process: Process) -> Iterator[Step]:
     if process.oom_score_adj is not None:
         score = str(process.oom_score_adj)
         yield Step("write", ("/proc/self/oom_score_adj", score), "how soon memory ends it")
-
-
-def _plan_maps(config: Config) -> Iterator[Step]:
-    if config.namespaces.get(syscalls.CLONE_NEWUSER) == "":
-        yield Step("write", (Slot("status"), MAPS), "its ids are to be mapped from outside")
-        yield Step("read", (Slot("gate"), 1), "wait for that")
-    if syscalls.CLONE_NEWUSER in config.namespaces:
-        yield Step("setresgid", (0, 0, 0), "root of this namespace")
-        yield Step("setresuid", (0, 0, 0), "root of this namespace")
 
 
 def _plan_cgroup_namespace(config: Config) -> Iterator[Step]:

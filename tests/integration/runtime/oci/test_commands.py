@@ -252,22 +252,19 @@ def test_two_deletions_and_a_killed_creation(
     oci: Command, bundle: Callable[..., str], tmp_path: Path
 ) -> None:
     def slow(document: dict[str, Any]) -> None:
-        words = ["sh", "-c", f"echo >{fifo}; sleep 1000"]
+        words = ["sh", "-c", f"exec >{fifo}; echo; exec sleep 1000"]
         document["hooks"] = {"prestart": [{"path": "/bin/sh", "args": words, "timeout": 60}]}
 
     fifo = tmp_path / "fifo"
     os.mkfifo(fifo)
     argv = [str(ROOT / "isoscope-oci"), "--root", str(tmp_path / "state")]
     where = bundle("sleep 1000", slow)
-    with subprocess.Popen(
-        [*argv, "create", "--bundle", where, "nine"], start_new_session=True
-    ) as one:
-        fifo.read_bytes()  # it is in its hook
+    create = [*argv, "create", "--bundle", where, "nine"]
+    with subprocess.Popen(create) as one, fifo.open("rb") as heard:
+        heard.readline()  # it is in its hook
         assert json.loads(oci("state", "nine").stdout)["status"] == "creating"
         one.send_signal(signal.SIGKILL)
-    hooks = subprocess.run(["pgrep", "-f", f"echo >{fifo}"], capture_output=True, check=False)
-    for pid in hooks.stdout.split():
-        os.kill(int(pid), signal.SIGKILL)
+        assert heard.read() == b""  # the end: the hook, which writes there, has died with it
     assert json.loads(oci("state", "nine").stdout)["status"] == "stopped"
     both = [subprocess.Popen([*argv, "delete", "--force", "nine"]) for _ in range(2)]
     assert [each.wait(LIMIT_S) for each in both] == [0, 0]
