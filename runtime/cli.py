@@ -125,9 +125,11 @@ def _foreground(
         )
         _tell(running, {port.host for port in options.attached.ports})
         note(running, image, options, name=arguments.name, asked=arguments.image)
-        if console is not None:
-            return attend(running.process, console, reads=arguments.interactive)
-        status = running.process.poll(arguments.timeout)
+        if console is None:
+            status = running.process.poll(arguments.timeout)
+        else:
+            reads, limit_s = arguments.interactive, arguments.timeout
+            status = attend(running.process, console, reads=reads, timeout_s=limit_s)
     if status is None:
         raise RuntimeFault(f"no end after {arguments.timeout:g} s, so it was killed")
     return status

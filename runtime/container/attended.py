@@ -5,12 +5,14 @@ means. However we end, short of SIGKILL, ours is given back as it was. Sources: 
 """
 
 import fcntl
+import math
 import os
 import select
 import signal
 import socket
 import struct
 import termios
+import time
 import tty
 from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager, suppress
@@ -73,8 +75,13 @@ class Console:
         return masters[0]
 
 
-def attend(process: Process, console: Console, *, reads: bool) -> int:
-    """Pass on keys (if *reads*) and what is shown until *process* ends; its exit status."""
+def attend(
+    process: Process, console: Console, *, reads: bool, timeout_s: float | None = None
+) -> int | None:
+    """Pass on keys (if *reads*) and what is shown until *process* ends; its exit status.
+
+    None if it still runs after *timeout_s*.
+    """
     with ExitStack() as undo:
         master = console.master()
         undo.callback(os.close, master)
@@ -82,8 +89,10 @@ def attend(process: Process, console: Console, *, reads: bool) -> int:
         if reads:
             undo.enter_context(_raw(0))
         news = undo.enter_context(_news_of_size())
-        _Passing(master=master, pidfd=process.pidfd, news=news, reads=reads).until_the_end()
-        return process.poll(None) or 0
+        _Passing(master=master, pidfd=process.pidfd, news=news, reads=reads).until_the_end(
+            timeout_s
+        )
+        return process.poll()
 
 
 @dataclass(slots=True, kw_only=True)
@@ -97,11 +106,13 @@ class _Passing:
     _typed: bytes = field(default=b"", init=False)
     _shows: bool = field(default=True, init=False)
 
-    def until_the_end(self) -> None:
-        """Pass everything on until the process of *pidfd* has ended."""
+    def until_the_end(self, timeout_s: float | None) -> None:
+        """Pass everything on until the process of *pidfd* has ended, or *timeout_s* is over."""
         _follow_size(self.master)
-        while True:
-            ready, writable, _ = select.select(self._sources(), self._sinks(), [])
+        deadline_s = math.inf if timeout_s is None else time.monotonic() + timeout_s
+        while (left_s := deadline_s - time.monotonic()) > 0:
+            limit_s = None if timeout_s is None else left_s
+            ready, writable, _ = select.select(self._sources(), self._sinks(), [], limit_s)
             if self.news in ready:
                 os.read(self.news, _CHUNK_BYTES)
                 _follow_size(self.master)

@@ -261,7 +261,7 @@ def _joining(plan: Plan, init: Held, arguments: argparse.Namespace) -> int:
             process.keep()
             return 0
         if console is not None:
-            return attend(process, console, reads=arguments.interactive)
+            return attend(process, console, reads=arguments.interactive) or 0
         return process.poll(None) or 0
 
 

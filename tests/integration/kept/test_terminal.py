@@ -122,3 +122,9 @@ def test_much_is_shown_whole() -> None:
 def test_without_a_terminal_it_is_refused() -> None:
     assert "-t needs a terminal, and the output is none" in refused("run", "-t", "busybox", "true")
     assert "-d" in refused("run", "-dit", "busybox", "true")
+
+
+def test_who_sits_there_for_too_long_is_told_and_has_the_terminal_back() -> None:
+    with person("run", "-it", "--timeout", "1", "busybox", "sh") as sitting:
+        sitting.sees("no end after 1 s")
+        assert sitting.process.wait(LIMIT_S) == 125
