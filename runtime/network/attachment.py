@@ -34,7 +34,7 @@ class Attachment:
 
     *namespace* is a path that can be opened; *files* maps what stands in /etc to what it shows.
     After *keep* the instance stays on the network when the block is left, until its last process
-    has ended.
+    has ended and nobody holds the descriptor *lifeline* any more, if there is one.
     """
 
     namespace: str
@@ -42,6 +42,7 @@ class Attachment:
     ports: tuple[Port, ...] = ()
     files: Mapping[str, str] = field(default_factory=dict)
     notices: tuple[str, ...] = ()
+    lifeline: int | None = None
     keep: Callable[[], object] = field(default=lambda: None, compare=False)
 
 

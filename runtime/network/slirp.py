@@ -4,7 +4,7 @@ An ordinary user may change nothing of the machine's network, but may open socke
 slirp4netns plays the other end of the container's interface and does what it sees there with
 sockets of its own; a published port is a socket of it on the host. Names are resolved by it as on
 the host, and what is on the host's loopback stays out of reach. It ends when we do, whatever
-ended us: its ``--exit-fd`` is a pipe that we hold.
+ended us: its ``--exit-fd`` is a pipe that we hold, or whom we give it to.
 """
 
 import json
@@ -13,8 +13,8 @@ import select
 import shutil
 import signal
 import socket
-from collections.abc import Iterator, Sequence
-from contextlib import ExitStack, contextmanager
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import ExitStack, contextmanager, suppress
 from ipaddress import IPv4Address
 from pathlib import Path
 from typing import NoReturn
@@ -25,6 +25,7 @@ from runtime.network.attachment import Attachment, own_files
 from runtime.network.ports import Port, check_apart, reserved
 
 _PROGRAM = "slirp4netns"
+_API, _PID = "slirp", "slirp.pid"
 _LIMIT_S = 15.0
 _ADDRESS, _RESOLVER = IPv4Address("10.0.2.100"), IPv4Address("10.0.2.3")
 """What the program gives, always: each container is alone on a network of its own."""
@@ -47,13 +48,14 @@ def relayed(directory: Path, hostname: str, ports: Sequence[Port] = ()) -> Itera
         )
     check_apart(ports)
     _check_answered(ports)
+    _wait_for_the_last(directory)
     with ExitStack() as undo:
         with reserved(ports) as own_ports:
             pass  # the relay binds them itself, so they are free again for a moment
         namespace = _namespace()
         undo.callback(os.close, namespace)
-        api = directory / "slirp"
-        undo.enter_context(_running(program, namespace, api))
+        api = directory / _API
+        lifeline, keep = undo.enter_context(_running(program, namespace, api))
         for port in own_ports:
             _publish(api, port)
         yield Attachment(
@@ -61,7 +63,22 @@ def relayed(directory: Path, hostname: str, ports: Sequence[Port] = ()) -> Itera
             address=_ADDRESS,
             ports=own_ports,
             files=own_files(directory, hostname, _ADDRESS, _RESOLVER),
+            lifeline=lifeline,
+            keep=keep,
         )
+
+
+def _wait_for_the_last(directory: Path) -> None:
+    """A relay of this container's last start ends with it, but perhaps only now."""
+    with suppress(FileNotFoundError, ProcessLookupError):
+        pid = int((directory / _PID).read_text())
+        relay = os.pidfd_open(pid)
+        try:
+            if Path(f"/proc/{pid}/comm").read_text().strip() == _PROGRAM:
+                select.select([relay], [], [], _LIMIT_S)
+        finally:
+            os.close(relay)
+    (directory / _API).unlink(missing_ok=True)
 
 
 def _check_answered(ports: Sequence[Port]) -> None:
@@ -135,8 +152,13 @@ def _make(told: int, parent: int) -> NoReturn:
 
 
 @contextmanager
-def _running(program: str, namespace: int, api: Path) -> Iterator[None]:
-    """The relay, once it has configured *namespace*; ended when the block is left."""
+def _running(
+    program: str, namespace: int, api: Path
+) -> Iterator[tuple[int, Callable[[], object]]]:
+    """The relay, once it has configured *namespace*; ended when the block is left.
+
+    What it ends with, and what makes it go on as long as others hold that.
+    """
     with ExitStack() as undo:
         alive, held = os.pipe2(os.O_CLOEXEC)  # it ends when we close, or lose, the second
         ready, told = os.pipe2(os.O_CLOEXEC)
@@ -151,12 +173,14 @@ def _running(program: str, namespace: int, api: Path) -> Iterator[None]:
         pid = _spawn(words, keep=(namespace, told, alive), stderr=saying)
         for theirs in (alive, told, saying):
             os.close(theirs)
-        undo.callback(os.waitpid, pid, 0)
+        waiting = undo.enter_context(ExitStack())
+        waiting.callback(os.waitpid, pid, 0)
         undo.callback(os.close, held)
+        api.with_name(_PID).write_text(str(pid))
         come, _, _ = select.select([ready], [], [], _LIMIT_S)
         if not come or not os.read(ready, 1):
             raise RuntimeFault(f"{_PROGRAM} did not connect the container: {_why(pid, said)}")
-        yield
+        yield held, waiting.pop_all
 
 
 def _spawn(words: tuple[str, ...], *, keep: Sequence[int], stderr: int) -> int:

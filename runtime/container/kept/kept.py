@@ -470,13 +470,14 @@ def _started(directory: Path, record: Record) -> tuple[tuple[str, ...], tuple[in
         record_owner(directory, groups, image=image.digest)
         undo.callback(remove_groups, directory)
         lower = [Path(path) for path in spec.lower]
+        writing = while_starting.enter_context(Writing(directory))  # the last one is done now
         spec, network = while_starting.enter_context(given(spec, options.attached, lower))
         decided = plan(spec, facts)
-        writing = while_starting.enter_context(Writing(directory))
         run_steps(decided.host)
         process = _begin(directory, decided, writing)
         undo.callback(process.close)
-        writer = writing.hand_over(process.executor, tidying(record.id))
+        lifeline = None if network is None else network.lifeline
+        writer = writing.hand_over(process.executor, tidying(record.id), lifeline=lifeline)
         record_owner(directory, groups, image=image.digest, pid=process.executor)
         write_record(
             directory,

@@ -74,13 +74,18 @@ class Writing:
         """Close our own ends."""
         self._open.close()
 
-    def hand_over(self, executor: int, then: Sequence[str]) -> int:
-        """Have them read until the process *executor* ends, and *then* run; the reader's pid."""
+    def hand_over(self, executor: int, then: Sequence[str], *, lifeline: int | None) -> int:
+        """Have them read until the process *executor* ends, and *then* run; the reader's pid.
+
+        It holds the descriptor *lifeline*, too, until *executor* ends.
+        """
         pidfd = os.pidfd_open(executor)
         try:
             env = {name: os.environ[name] for name in _PASSED_ON if name in os.environ}
             env["PATH"] = os.defpath
-            given = (self._read_out, self._read_err, self._log, pidfd, self._place, self._lock)
+            given = [self._read_out, self._read_err, self._log, pidfd, self._place, self._lock]
+            if lifeline is not None:
+                given.append(lifeline)
             return spawn(self._code, ("isoscope-log", *then), env, dict(enumerate(given)))
         finally:
             os.close(pidfd)

@@ -17,8 +17,9 @@ typedef unsigned long u64;
 typedef int i32;
 typedef long i64;
 
-/* What we are given. LOCK is held by flock(2) until all is written: others wait for that. */
-enum { STDOUT_PIPE, STDERR_PIPE, LOG, EXECUTOR, DIRECTORY, LOCK, FIRST_FREE };
+/* What we are given. LOCK is held by flock(2) until all is written: others wait for that. What is
+ * at LIFELINE, if anything, is closed at the end: a helper of the container ends by that. */
+enum { STDOUT_PIPE, STDERR_PIPE, LOG, EXECUTOR, DIRECTORY, LOCK, LIFELINE, FIRST_FREE };
 enum { OUT = 1, ERR = 2, LOST = 3, END = 4 }; /* streams; an END frame is the mark of a whole log */
 enum { CHUNK_BYTES = 16384, SYNC_EVERY_S = 1 };
 enum { LIMIT_BYTES = 32 << 20 }; /* then the file becomes "log.1", in place of the one before */
@@ -205,6 +206,7 @@ static void write_until_the_end(void)
         if (all[0].revents)
             break;
     }
+    call3(NR_close_range, LIFELINE, LIFELINE, 0);
     for (u32 i = 1; i < 3; i++) /* all that could write there are dead */
         while (all[i].fd >= 0 && take(all[i].fd, i == 1 ? OUT : ERR) > 0)
             ;

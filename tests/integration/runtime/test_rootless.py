@@ -1,5 +1,6 @@
 """Containers of an ordinary user, whose account is made here, with a range of ids and without."""
 
+import json
 import os
 import re
 import secrets
@@ -384,3 +385,30 @@ def test_a_container_is_kept_while_and_after_nobody_is_there(user: User) -> None
     user.said("start", "one")
     assert user.said("exec", "one", "ls", "/made") == "/made\n"
     user.said("rm", "-f", "one", "two")
+
+
+@needs_relay
+def test_a_kept_container_keeps_its_ports_until_it_ends(user: User) -> None:
+    serve = "echo kept > /index.html; exec httpd -f -h /"
+    user.said("run", "-d", "--name", "web", "-p", "80", "busybox", "sh", "-c", serve)
+    for command in (("ps",), ("restart", "-t", "0", "web")):
+        user.said(*command)
+        _until(lambda: b"kept" in _fetched(_port(user, "web")))
+    last = _port(user, "web")
+    user.said("rm", "-f", "web")
+    _until(lambda: _fetched(last) == b"")
+
+
+def _port(user: User, name: str) -> int:
+    (port,) = json.loads(user.said("inspect", name))[0]["ports"]
+    return int(port["host"])
+
+
+def _fetched(port: int) -> bytes:
+    """What a server at *port* of this machine says; nothing if there is none."""
+    try:
+        with socket.create_connection(("127.0.0.1", port), timeout=LIMIT_S) as line:
+            line.sendall(b"GET / HTTP/1.0\r\n\r\n")
+            return b"".join(iter(lambda: line.recv(4096), b""))
+    except OSError:
+        return b""
