@@ -15,8 +15,8 @@ import socket
 import struct
 import threading
 import time
-from collections.abc import Callable, Mapping
-from contextlib import suppress
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import ExitStack, contextmanager, suppress
 from pathlib import Path
 from typing import Self
 
@@ -37,6 +37,7 @@ from vmbackend.channel import (
 )
 from vmbackend.command import Command, OutputSink
 from vmbackend.errors import GuestError
+from vmbackend.syscalls import pidfd_getfd
 
 CONSOLE_KEPT_BYTES = 64 << 10
 _READ_BYTES = 256 << 10
@@ -134,19 +135,21 @@ class Link:
     def kill_emulator(self) -> None:
         """End QEMU, if it has connected, and wait until it is gone and reaped.
 
-        Waits inside waitpid, so that the kernel reaps in the moment of death: a libvirt that hears
-        of it while the zombie is still there sleeps for 200 ms before it looks again.
+        A libvirt that hears of the death while there is still a zombie sleeps for 200 ms before it
+        looks again. It hears by the end of its line to QEMU's monitor: until the zombie is gone
+        that is held open.
         """
         if self._emulator is None or self.emulator_pid is None:
             return
-        with suppress(ProcessLookupError):
-            signal.pidfd_send_signal(self._emulator, signal.SIGKILL)
-        try:
-            os.waitpid(self.emulator_pid, 0)
-        except ChildProcessError:  # reaped by the thread, or the child of libvirt's daemon
-            death = select.poll()
-            death.register(self._emulator, select.POLLIN)
-            death.poll()
+        with _held_lines(self.emulator_pid, self._emulator):
+            with suppress(ProcessLookupError):
+                signal.pidfd_send_signal(self._emulator, signal.SIGKILL)
+            try:
+                os.waitpid(self.emulator_pid, 0)
+            except ChildProcessError:  # reaped by the thread, or the child of libvirt's daemon
+                death = select.poll()
+                death.register(self._emulator, select.POLLIN)
+                death.poll()
 
     def __exit__(self, *_: object) -> None:
         """Stop the thread, which closes what it serves; remove the sockets' names.
@@ -330,6 +333,17 @@ class Link:
         if self.emulator_pid is not None:
             with suppress(ChildProcessError):
                 os.waitpid(self.emulator_pid, os.WNOHANG)
+
+
+@contextmanager
+def _held_lines(pid: int, process: int) -> Iterator[None]:
+    """Hold duplicates of the sockets of *process*; where that is not allowed, nothing is held."""
+    with ExitStack() as held:
+        with suppress(OSError):
+            for entry in Path(f"/proc/{pid}/fd").iterdir():
+                if str(entry.readlink()).startswith("socket:"):
+                    held.callback(os.close, pidfd_getfd(process, int(entry.name)))
+        yield
 
 
 def _seed() -> Frame:

@@ -4,6 +4,8 @@ import ctypes
 import os
 
 _PR_SET_CHILD_SUBREAPER = 36
+_PIDFD_GETFD = 438
+"""The same on every architecture."""
 
 
 def set_child_subreaper() -> None:
@@ -15,3 +17,16 @@ def set_child_subreaper() -> None:
     if libc.prctl(_PR_SET_CHILD_SUBREAPER, ctypes.c_ulong(1), 0, 0, 0) != 0:
         errno = ctypes.get_errno()
         raise OSError(errno, os.strerror(errno), "prctl(PR_SET_CHILD_SUBREAPER)")
+
+
+def pidfd_getfd(process: int, descriptor: int) -> int:
+    """A duplicate of *descriptor* of the process that the pidfd *process* is.
+
+    Raises OSError; a process that may not be traced gives none. Source: pidfd_getfd(2).
+    """
+    libc = ctypes.CDLL(None, use_errno=True)
+    taken: int = libc.syscall(_PIDFD_GETFD, process, descriptor, 0)
+    if taken < 0:
+        errno = ctypes.get_errno()
+        raise OSError(errno, os.strerror(errno), "pidfd_getfd")
+    return taken

@@ -77,8 +77,7 @@ def vmm(spec: MachineSpec, parts: Parts, *, start_ns: int) -> Iterator[Vmm]:
     """What *spec* needs here, ready for ``start``; nothing of it is left after the block.
 
     Its marks tell when: ``request`` (*start_ns*), ``prepared``, ``engine.created``, ``gone`` and
-    ``gone.forgotten``: libvirt, if it hears of QEMU's death before the kernel has reaped it,
-    sleeps for 200 ms before it closes its books.
+    ``gone.forgotten``: libvirt has closed its books, too.
     """
     chosen = accelerator(spec.accelerator)
     engine = hypervisor(spec.connection)

@@ -1,12 +1,14 @@
 """The host's end of a machine's two sockets, spoken to over the real sockets."""
 
+import os
 import socket
+import subprocess
 from pathlib import Path
 
 import pytest
 
 from vmbackend.channel import VERSION, Frame, Kind, Request, encode
-from vmbackend.link import Link
+from vmbackend.link import Link, _held_lines
 
 _HELLO = Frame(kind=Kind.HELLO, payload=VERSION.to_bytes(4, "little") + bytes(8))
 
@@ -41,3 +43,24 @@ def test_what_a_guest_that_stopped_listening_said_last_is_the_failure(tmp_path: 
         guest.sendall(encode(Frame(kind=Kind.ERROR, payload=b"malformed")))
         assert command.ended.wait(10)
     assert "the guest refused: 'malformed'" in str(link.failure)
+
+
+def test_a_line_to_a_dead_process_is_held_until_it_is_reaped() -> None:
+    """Else libvirt hears of a death that is not over yet, and sleeps."""
+    ours, theirs = socket.socketpair()
+    with (
+        ours,
+        subprocess.Popen(
+            ["sleep", "100"], stdin=theirs.fileno(), stdout=subprocess.DEVNULL
+        ) as process,
+    ):
+        theirs.close()
+        ours.setblocking(False)
+        pidfd = os.pidfd_open(process.pid)
+        with _held_lines(process.pid, pidfd):
+            process.kill()
+            process.wait()
+            with pytest.raises(BlockingIOError):
+                ours.recv(1)
+        assert ours.recv(1) == b""
+        os.close(pidfd)
