@@ -53,6 +53,12 @@ def min_memory(spec: MachineSpec, *, told: Callable[[Try], None] = lambda _: Non
     *told* is given each try when it is over. Raises MachineError if that size does not suffice,
     and as ``machine`` does for what memory has nothing to do with.
     """
+    most_mib = spec.memory_bytes // MIB
+    if most_mib <= SMALLEST_TRIED_MIB:
+        raise MachineError(
+            f"no kernel finds room for itself in {most_mib} MiB",
+            remedy=f"give --most more than {SMALLEST_TRIED_MIB}m",
+        )
     tries: list[Try] = []
     seen = {"accelerator": "", "kernel": parts_of(spec).kernel.release}
 
@@ -64,7 +70,6 @@ def min_memory(spec: MachineSpec, *, told: Callable[[Try], None] = lambda _: Non
         told(done)
         return not done.failure
 
-    most_mib = spec.memory_bytes // MIB
     if not works(most_mib):
         raise MachineError(
             f"it does not even run with {most_mib} MiB: {tries[0].failure}",

@@ -2,7 +2,9 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from vmbackend.min_memory import smallest
+from vmbackend.errors import MachineError
+from vmbackend.min_memory import min_memory, smallest
+from vmbackend.spec import MIB, MachineSpec
 
 
 @given(st.integers(16, 4000), st.integers(0, 4000))
@@ -33,3 +35,9 @@ def test_a_size_that_worked_once_by_luck_is_left_for_the_next_that_works_twice()
 @pytest.mark.parametrize("enough", [10, 16, 17])
 def test_there_may_be_nothing_between(enough: int) -> None:
     assert smallest(lambda _: True, below=16, enough=enough) == enough
+
+
+def test_what_no_kernel_fits_into_is_refused_before_anything_is_made() -> None:
+    spec = MachineSpec(image="sha256:" + "0" * 64, memory_bytes=16 * MIB, is_trial=True)
+    with pytest.raises(MachineError, match="in 16 MiB; give --most more than 16m"):
+        min_memory(spec)
