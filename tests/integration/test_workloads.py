@@ -4,19 +4,25 @@ All workloads on all backends, with the bench image: ``benchmarks/micro/test_wor
 """
 
 import os
+import select
 import shutil
+import signal
 import subprocess
 import sys
 from collections.abc import Iterator
+from contextlib import suppress
 from dataclasses import replace
 from pathlib import Path
 
 import pytest
+from laboratory import until
 
 from benchmarks.attempts import Outcome, play
 from benchmarks.harness import Request, bench
 from benchmarks.launcher import worker
+from benchmarks.meters import descendants
 from benchmarks.progress import Lines
+from benchmarks.remains import sweep
 from benchmarks.results import Limits, Sample, read_run
 from benchmarks.stage import Stage
 from benchmarks.suites import SUITES
@@ -126,6 +132,46 @@ def test_an_image_without_the_tools_gives_rows_that_say_so(busybox: Image, tmp_p
     assert {row.status for row in rows} == {"failed"}
     assert {row.attempt for row in rows} == {1, 2}
     assert all("gauge" in (row.error or "") for row in rows)
+
+
+@pytest.mark.parametrize("blow", [signal.SIGINT, signal.SIGKILL])
+def test_a_crowd_ends_with_its_harness(gauge: Image, tmp_path: Path, blow: signal.Signals) -> None:
+    assert gauge.references
+    words = ("bench", "density", "--image", "gauge", "--on", "container", "--blocks", "1")
+    argv = [sys.executable, str(ROOT / "isoscope.py"), *words, "--out", str(tmp_path)]
+    with subprocess.Popen(argv, stderr=subprocess.DEVNULL) as harness:
+        crowd = until(lambda: found if len(found := _crowd_of(harness.pid)) > 1 else None)
+        assert crowd is not None
+        held = [os.pidfd_open(pid) for pid in crowd]
+        harness.send_signal(blow)
+        assert harness.wait(timeout=60) == (-blow if blow is signal.SIGKILL else 128 + blow)
+        for descriptor in held:
+            assert select.select([descriptor], [], [], 60)[0], "an instance outlived its harness"
+            os.close(descriptor)
+    if blow is signal.SIGKILL:
+        until(lambda: not _workers())
+        sweep()
+
+
+def _crowd_of(harness: int) -> list[int]:
+    """The processes of *harness* that hold still in instances."""
+    found = []
+    for pid in descendants(harness):
+        with suppress(OSError):
+            if Path(f"/proc/{pid}/cmdline").read_bytes() == b"gauge\0touch\0001\0":
+                found.append(pid)
+    return found
+
+
+def _workers() -> list[str]:
+    """Workers of this home, which unwind what they started."""
+    home, found = f"ISOSCOPE_HOME={os.environ['ISOSCOPE_HOME']}".encode(), []
+    for entry in Path("/proc").glob("[0-9]*"):
+        with suppress(OSError):
+            is_worker = b"benchmarks.worker" in (entry / "cmdline").read_bytes()
+            if is_worker and home in (entry / "environ").read_bytes():
+                found.append(entry.name)
+    return found
 
 
 def measured(image: Image, out: Path, workload: Ensemble) -> list[Sample]:
