@@ -272,7 +272,7 @@ def _run(rest: list[str]) -> int:
             from vmbackend import cli as vm_cli
 
             return vm_cli.main(words)
-        case "host" | "runc" | "crun" | "bwrap" | "podman" | "docker" | "qemu":
+        case "host" | "runc" | "crun" | "bwrap" | "nspawn" | "podman" | "docker" | "qemu":
             from benchmarks import cli as benchmarks_cli
 
             words = ["run", "--on", backend, *words]
@@ -283,7 +283,9 @@ def _run(rest: list[str]) -> int:
             )
             return USAGE
         case _:
-            known = "container, vm, host or a peer (runc, crun, bwrap, podman, docker, qemu)"
+            known = (
+                "container, vm, host or a peer (runc, crun, bwrap, nspawn, podman, docker, qemu)"
+            )
             print(f"isoscope: unknown backend {backend!r}; use {known}", file=sys.stderr)
             return USAGE
 
@@ -383,7 +385,7 @@ def _run_parser(backend: str) -> "Parser":
             from vmbackend import cli as vm_cli
 
             return vm_cli.run_parser()
-        case "host" | "runc" | "crun" | "bwrap" | "podman" | "docker" | "qemu":
+        case "host" | "runc" | "crun" | "bwrap" | "nspawn" | "podman" | "docker" | "qemu":
             from benchmarks import cli as benchmarks_cli
 
             return benchmarks_cli.run_parser(backend)

@@ -16,7 +16,7 @@ from pathlib import Path
 from typing import Any
 
 _ROOT = Path(__file__).parent.parent
-_PEERS = ("runc", "crun", "bwrap", "podman", "conmon", "docker", "dockerd")
+_PEERS = ("runc", "crun", "bwrap", "systemd-nspawn", "podman", "conmon", "docker", "dockerd")
 _MACHINES = ("qemu-system", "qemu-kvm", "firecracker", "cloud-hyperviso", "VBoxHeadless", "crosvm")
 """As /proc/PID/comm (15 characters) calls their processes. Source: proc_pid_comm(5)."""
 _CPU = "/sys/devices/system/cpu"

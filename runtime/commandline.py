@@ -161,7 +161,7 @@ examples:
   echo words | isoscope run {option}busybox wc -w
 
 --on takes container, vm, host (chroot and nothing else), and, where they are installed, runc,
-crun, bwrap, podman, docker, qemu; 'isoscope run --on vm --help' shows what another one takes.
+crun, bwrap, nspawn, podman, docker, qemu; 'isoscope run --on vm --help' tells of another one.
 
 {_RUN_STATUSES}"""
 

@@ -13,7 +13,7 @@ OWN = ("host", "container", "vm")
 VARIANTS = ("vm:restored", "vm:distro", "vm:ordinary", "vm:session", "vm:system")
 """Our own ones in another way; each is its own subject in results."""
 
-PEERS = ("runc", "crun", "bwrap", "podman", "docker", "qemu")
+PEERS = ("runc", "crun", "bwrap", "nspawn", "podman", "docker", "qemu")
 """Other people's ways to run the same image, each used where it is installed."""
 
 BACKENDS = (*OWN, *VARIANTS, *PEERS)

@@ -11,6 +11,7 @@ PEERS: Mapping[str, tuple[tuple[str, ...], str]] = {
     "runc": (("runc",), "runc"),
     "crun": (("crun",), "crun"),
     "bwrap": (("bwrap",), "bubblewrap"),
+    "nspawn": (("systemd-nspawn",), "systemd-container"),
     "podman": (("podman",), "podman"),
     "docker": (("docker", "dockerd"), "docker.io"),
     "skopeo": (("skopeo",), "skopeo"),

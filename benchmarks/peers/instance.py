@@ -31,6 +31,8 @@ IDLE = "/dev/.isoscope-idle"
 
 
 _START_S = 60.0
+_AFTER_COMPLAINT_S = 1.0
+"""How long a peer that spoke before its idle program did may take to end, or to start it."""
 
 
 class Timeline:
@@ -137,9 +139,12 @@ class PeerInstance:
 
     def stands(self) -> None:
         """Wait until the program of an idle instance runs. Raises PeerFailed if it never does."""
-        if self.until_output(timeout_s=_START_S):
+        self.until_output(timeout_s=_START_S)
+        said = self._program.gathering
+        ended = None if said.stdout else self._program.finish(_AFTER_COMPLAINT_S)
+        if said.stdout:
             return
-        if (ended := self._program.finish(0)) is not None:
+        if ended is not None:
             self._tool.verdict(ended)
         raise PeerFailed(f"the instance did not start within {_START_S:g} s")
 

@@ -4,8 +4,8 @@ from benchmarks.workloads.printed import fio, lines
 from benchmarks.workloads.program import Program, Reading, as_told, ns_per_unit
 
 _VOLATILE = (
-    "the overlays that we mount (container, runc, crun, bwrap) are volatile: their fsync waits"
-    " for nothing; host, machines, podman and docker keep the promise"
+    "the overlays that we mount (container, runc, crun, bwrap, nspawn) are volatile: their fsync"
+    " waits for nothing; host, machines, podman and docker keep the promise"
 )
 _LAYERS = (
     "a guest's disk is a qcow2 overlay, whose cache mode decides what a sync waits for",

@@ -24,7 +24,16 @@ MACHINES = frozenset({"vm", "vm:restored", "qemu"})
 ELSEWHERE = frozenset({"vm:distro", "vm:ordinary", "vm:session", "vm:system"})
 """What needs an image with an init, or boots for long, or asks a daemon for what ``vm`` is: tried
 in tests/integration/vmbackend."""
-ADDED = {"bwrap": frozenset({"PWD"}), "podman": frozenset({"HOSTNAME"})}
+_NSPAWN = (
+    "container", "container_uuid", "container_host_id", "container_host_version_id",
+    "container_host_build_id", "container_host_variant_id", "NOTIFY_SOCKET", "LANG", "LOGNAME",
+    "PWD", "TERM", "USER",
+)  # fmt: skip
+ADDED = {
+    "bwrap": frozenset({"PWD"}),
+    "nspawn": frozenset(_NSPAWN),
+    "podman": frozenset({"HOSTNAME"}),
+}
 """The variables that a peer sets whatever it is told."""
 
 

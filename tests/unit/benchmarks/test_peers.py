@@ -14,6 +14,7 @@ from benchmarks import meters
 from benchmarks.backend import Features, InstanceSpec
 from benchmarks.backends import BACKENDS, OWN, PEERS, VARIANTS, opened
 from benchmarks.backends.bwrap import BwrapTool
+from benchmarks.backends.nspawn import NspawnTool, make_directory
 from benchmarks.cli import bench_parser
 from benchmarks.peers.bundle import configuration
 from benchmarks.peers.engines import Engine, EngineTool
@@ -238,6 +239,41 @@ def test_bwrap_fails_with_1_and_its_name(tmp_path: Path) -> None:
 
 
 # The program
+
+
+def test_nspawn_fails_with_1_and_the_place_in_its_source(tmp_path: Path) -> None:
+    process = ProcessSpec(argv=("x",), env=(), cwd="/", identity=ROOT)
+    tool = NspawnTool(program="/bin/nspawn", process=process, directory=tmp_path, stdin=b"")
+    refused = b"mine\nsrc/nspawn/nspawn.c:3390: execv(no-such) failed: "
+    absent, forbidden = refused + b"No such file or directory\n", refused + b"Permission denied\n"
+    assert tool.verdict(ended(1, absent)) == (127, absent)
+    assert tool.verdict(ended(1, forbidden)) == (126, forbidden)
+    assert tool.verdict(ended(1, b"mine")) == (1, b"mine")
+    assert tool.verdict(ended(7, absent)) == (7, absent)
+    with pytest.raises(PeerFailed, match="Failed to mount"):
+        tool.verdict(
+            ended(1, b"src/nspawn/nspawn-mount.c:1: Failed to mount x: Permission denied")
+        )
+
+
+def test_a_working_directory_is_made_inside_and_nowhere_else(tmp_path: Path) -> None:
+    root, outside = tmp_path / "root", tmp_path / "outside"
+    for path in (root, outside):
+        path.mkdir()
+    (root / "up").symlink_to("../../outside")
+    (root / "absolute").symlink_to(outside)
+    (root / "real").mkdir()
+    (root / "alias").symlink_to("/real")
+    (root / "file").write_text("")
+    make_directory(root, "/")
+    make_directory(root, "/alias/new/place")
+    assert (root / "real/new/place").is_dir()
+    for cwd in ("/up/new", "/absolute/new", "/file/new"):
+        with pytest.raises(SpecError, match="cannot be made"):
+            make_directory(root, cwd)
+    make_directory(root, "/../../outside/new")
+    assert (root / "outside/new").is_dir()
+    assert not list(outside.iterdir())
 
 
 def test_bytes_status_and_moments_of_a_program() -> None:
