@@ -60,6 +60,8 @@ _A_DIRECTORY = os.O_PATH | os.O_DIRECTORY | os.O_CLOEXEC
 def backend(within: str | None = None) -> Iterator["NspawnBackend"]:
     """The backend; what it mounts and keeps is private to this process."""
     with ground(within) as standing:
+        if within is not None and standing.obstacle is None:
+            _enter_group(within.partition("/")[0])
         yield NspawnBackend(standing)
 
 
@@ -213,6 +215,20 @@ class NspawnTool:
             if len(numbers) > 1 and numbers[-1] == "1":
                 return pid
         raise PeerFailed("nspawn's container has no first process any more")
+
+
+def _enter_group(worker: str) -> None:
+    """Join a group of the *worker*'s in systemd's own v1 hierarchy, if there is one.
+
+    In that one nspawn makes groups beside the process that starts it, and leaves them there; the
+    worker's are removed when it ends, and are written down in case it is killed (``Ground``).
+    """
+    for line in Path("/proc/self/mountinfo").read_text().splitlines():
+        left, _, right = line.partition(" - ")
+        if right.startswith("cgroup ") and "name=systemd" in right.split()[-1].split(","):
+            group = Path(left.split()[4]) / f"isoscope-{worker}" / "nspawn"
+            group.mkdir(parents=True, exist_ok=True)
+            (group / "cgroup.procs").write_text(str(os.getpid()))
 
 
 def make_directory(root: Path, cwd: str) -> None:
