@@ -39,6 +39,7 @@ def dataclass(cls=None, /, **_):  # type: ignore[no-untyped-def] # noqa: ANN001,
                 defaults[name] = base.__dict__[name]
     factories = {n: d.factory for n, d in defaults.items() if isinstance(d, Field)}
     defaults = {n: d for n, d in defaults.items() if not isinstance(d, Field)}
+    known = frozenset(names)
     after = getattr(cls, "__post_init__", None)
 
     def init(self, *args, **given):  # type: ignore[no-untyped-def] # noqa: ANN001, ANN002, ANN003, ANN202
@@ -46,10 +47,10 @@ def dataclass(cls=None, /, **_):  # type: ignore[no-untyped-def] # noqa: ANN001,
         values.update(defaults)
         for name, factory in factories.items():
             values[name] = factory()
-        values.update(zip(names, args, strict=False))
+        values.update(zip(names, args))  # noqa: B905 - a keyword costs more than the rest here
         values.update(given)
-        if len(values) != len(names) or not values.keys() <= set(names):
-            wrong = set(names) ^ values.keys()
+        if values.keys() != known:
+            wrong = known ^ values.keys()
             raise TypeError(f"{cls.__name__}: wrong or missing: {', '.join(sorted(wrong))}")
         if after is not None:
             after(self)

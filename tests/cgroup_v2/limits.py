@@ -1,5 +1,6 @@
 """Containers on cgroup v2 alone: run in the guest that ``run.py`` boots, by both executors."""
 
+import json
 import os
 import shutil
 import signal
@@ -9,6 +10,7 @@ import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -25,7 +27,8 @@ from runtime.container.protection import Protection
 from runtime.container.spec import Limits
 from runtime.container.state import instances_dir, sweep
 from runtime.errors import RuntimeFault
-from runtime.image import Image, cache_dir, state_dir
+from runtime.image import Image, Store, cache_dir, state_dir, unpacked
+from runtime.oci.example import example
 
 TOP = Path("/sys/fs/cgroup")
 ROOT = Path(__file__).parent.parent.parent
@@ -346,3 +349,38 @@ def test_the_harness_measures_and_limits(busybox: Image) -> None:
             assert instance.run(["true"], timeout_s=LIMIT_S).exit_status == 0
             readings = instance.usage().readings
             assert readings["cgroup"].value_bytes > 0
+
+
+def test_isoscope_oci_writes_what_a_bundle_asks_for(busybox: Image, tmp_path: Path) -> None:
+    tree = unpacked(Store(), busybox, purpose="container").path
+    shutil.copytree(tree, tmp_path / "rootfs", symlinks=True)
+    document: dict[str, Any] = example()
+    document["process"] |= {"terminal": False, "args": ["sleep", "1000"]}
+    document["linux"]["cgroupsPath"] = "/isoscope-bundle/one"
+    document["linux"]["resources"] |= {
+        "memory": {"limit": 64 * MIB, "swap": 64 * MIB}, "pids": {"limit": 9},
+        "cpu": {"quota": 50_000, "period": 100_000, "shares": 2},
+        "unified": {"memory.high": str(32 * MIB)},
+    }  # fmt: skip
+    (tmp_path / "config.json").write_text(json.dumps(document))
+    argv = [str(ROOT / "isoscope-oci"), "--root", str(tmp_path / "state")]
+
+    def call(*words: str) -> None:
+        null = subprocess.DEVNULL
+        subprocess.run([*argv, *words], stdin=null, stdout=null, check=True, timeout=LIMIT_S)
+
+    group = TOP / "isoscope-bundle" / "one"
+    call("run", "-d", "--bundle", str(tmp_path), "one")
+    try:
+        wanted = {"memory.max": str(64 * MIB), "memory.high": str(32 * MIB), "pids.max": "9",
+                  "cpu.max": "50000 100000", "cpu.weight": "1"}  # fmt: skip
+        assert {name: (group / name).read_text().strip() for name in wanted} == wanted
+        call("pause", "one")
+        assert "frozen 1" in (group / "cgroup.events").read_text()
+        call("resume", "one")
+        call("update", "--memory", str(48 * MIB), "one")
+        assert (group / "memory.max").read_text().strip() == str(48 * MIB)
+    finally:
+        call("delete", "--force", "one")
+    assert not group.exists()
+    group.parent.rmdir()
