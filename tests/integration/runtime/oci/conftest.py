@@ -46,8 +46,9 @@ def tree(tmp_path: Path, busybox: Image) -> Path:
 
 
 @pytest.fixture
-def inside(tmp_path: Path) -> Iterator[Inside]:
-    """Runs a command in mounts and processes of the test's own; nothing is left at the end."""
+def inside(tmp_path: Path, group: str) -> Iterator[Inside]:
+    """Runs a command in mounts and processes of the test's own; all end before *group* is left."""
+    assert group
     apart = ["unshare", "--mount", "--propagation", "private", "--pid", "--fork", "--mount-proc",
              "--kill-child", "sh", "-ec", _FURNISHES, "sh"]  # fmt: skip
     with subprocess.Popen(
