@@ -18,11 +18,13 @@ SMALLER = {
     "./isoscope bench boot --on container,vm --blocks 20 --seed 1": LESS,
     "./isoscope bench boot --blocks 6 --json": LESS,
     "./isoscope bench boot --on vm,vm:restored": LESS,
+    "./isoscope bench boot --on qemu,vm,vm:ordinary": LESS,
     "./isoscope bench boot --precision 5% --budget 20m": "--budget 10s --on host,container",
     "./isoscope bench boot --on host,container,vm,runc,crun,bwrap,podman,docker,qemu": LESS,
 }
 """What is added to a command that takes the minutes that it says."""
 
+KEPT = "integration/kept/test_life.py::test_it_lives_on_is_found_asked_and_removed"
 ELSEWHERE = {
     "./isoscope test": ".ci/run",
     "./isoscope setup --peers": "isoscope",
@@ -37,6 +39,12 @@ ELSEWHERE = {
     ),
     "./isoscope registry serve --port 5000": (
         "integration/registry/test_server.py::test_the_command_serves_and_ends_clean"
+    ),
+    "./isoscope run -d --name web busybox httpd -f -h /etc": KEPT,
+    "./isoscope exec web ps": KEPT,
+    "./isoscope rm -f web": KEPT,
+    "./isoscope run --on vm --connect qemu:///system busybox uname -r": (
+        "integration/vmbackend/test_connections.py::test_the_systems_daemon_has_the_machine_and_outlives_its_own_death"
     ),
     "./isoscope uninstall": "packaging/test_uninstall.py::test_what_we_made_goes_and_no_more",
     "./isoscope lab": "notebooks/test_lab.py::test_jupyterlab_is_opened_on_the_copies",
