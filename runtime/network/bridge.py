@@ -6,7 +6,6 @@ Everything here is done by whoever holds the network's lock: a start, an end, th
 import fcntl
 import json
 import os
-import select
 import signal
 import socket
 import sys
@@ -27,6 +26,7 @@ from runtime.network.ledger import (
     write_standing,
 )
 from runtime.network.netlink import Line
+from runtime.waiting import readable
 
 _FORWARDING = Path("/proc/sys/net/ipv4/ip_forward")
 _ROOT = Path(__file__).parent.parent.parent
@@ -238,7 +238,7 @@ def _end_keeper(standing: Standing) -> None:
         watched = os.pidfd_open(pid)
         try:
             signal.pidfd_send_signal(watched, signal.SIGKILL)
-            select.select([watched], [], [], 5.0)
+            readable(watched, timeout_s=5.0)
         finally:
             os.close(watched)
     with suppress(ChildProcessError):

@@ -9,7 +9,6 @@ ended us: its ``--exit-fd`` is a pipe that we hold, or whom we give it to.
 
 import json
 import os
-import select
 import shutil
 import signal
 import socket
@@ -23,6 +22,7 @@ from runtime import syscalls
 from runtime.errors import RuntimeFault, Unsupported
 from runtime.network.attachment import Attachment, own_files
 from runtime.network.ports import Port, check_apart, reserved
+from runtime.waiting import readable
 
 _PROGRAM = "slirp4netns"
 _API, _PID = "slirp", "slirp.pid"
@@ -75,7 +75,7 @@ def _wait_for_the_last(directory: Path) -> None:
         relay = os.pidfd_open(pid)
         try:
             if Path(f"/proc/{pid}/comm").read_text().strip() == _PROGRAM:
-                select.select([relay], [], [], _LIMIT_S)
+                readable(relay, timeout_s=_LIMIT_S)
         finally:
             os.close(relay)
     (directory / _API).unlink(missing_ok=True)
@@ -177,8 +177,7 @@ def _running(
         waiting.callback(os.waitpid, pid, 0)
         undo.callback(os.close, held)
         api.with_name(_PID).write_text(str(pid))
-        come, _, _ = select.select([ready], [], [], _LIMIT_S)
-        if not come or not os.read(ready, 1):
+        if not readable(ready, timeout_s=_LIMIT_S) or not os.read(ready, 1):
             raise RuntimeFault(f"{_PROGRAM} did not connect the container: {_why(pid, said)}")
         yield held, waiting.pop_all
 

@@ -6,7 +6,6 @@ processes is only believed after a look at them: see ``standing``.
 
 import json
 import os
-import select
 from base64 import b64decode, b64encode
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager, suppress
@@ -26,6 +25,7 @@ from runtime.errors import RuntimeFault
 from runtime.image.durable import write_whole
 from runtime.network.ports import Port
 from runtime.volume.mount import MountRequest
+from runtime.waiting import readable
 
 SCHEMA = 1
 KILLED = 137
@@ -186,7 +186,7 @@ def opened(process: Living | None) -> Iterator[int | None]:
 def wait_for(process: Living | None, timeout_s: float | None = None) -> bool:
     """Wait until *process* has ended; False if it has not after *timeout_s*."""
     with opened(process) as fd:
-        return fd is None or bool(select.select([fd], [], [], timeout_s)[0])
+        return fd is None or bool(readable(fd, timeout_s=timeout_s))
 
 
 def _lives(process: Living | None) -> bool:

@@ -6,7 +6,6 @@ waited for and killed without a race on its number, and the executor by a socket
 """
 
 import os
-import select
 import signal
 import socket
 import struct
@@ -34,6 +33,7 @@ from runtime.container.launch.program import (
 )
 from runtime.container.steps import WAITING, Plan
 from runtime.errors import RuntimeFault, SyscallError
+from runtime.waiting import readable
 
 KILL_LIMIT_S = 30.0
 """After this a killed process is taken to wait in the kernel for something that does not come."""
@@ -88,13 +88,11 @@ class Process:
 
     def poll(self, timeout_s: float | None = 0) -> int | None:
         """The exit status (128+n for signal n), or None if it still runs after *timeout_s*."""
-        if self._status is None:
-            ready, _, _ = select.select([self.pidfd], [], [], timeout_s)
-            if ready:
-                said = os.read(self._owner, _NUMBER.size)
-                os.waitpid(self.executor, 0)
-                # An executor that was killed took it along and could not say so.
-                self._status = _NUMBER.unpack(said)[0] if said else _KILLED
+        if self._status is None and readable(self.pidfd, timeout_s=timeout_s):
+            said = os.read(self._owner, _NUMBER.size)
+            os.waitpid(self.executor, 0)
+            # An executor that was killed took it along and could not say so.
+            self._status = _NUMBER.unpack(said)[0] if said else _KILLED
         return self._status
 
     def kill(self) -> None:
@@ -247,7 +245,7 @@ def _listen(fd: int) -> bytes:
     deadline_ns = time.monotonic_ns() + int(START_LIMIT_S * 1e9)
     while len(said) <= _MOST_SAID and said != WAITING:
         left_s = (deadline_ns - time.monotonic_ns()) / 1e9
-        if left_s <= 0 or not select.select([fd], [], [], left_s)[0]:
+        if left_s <= 0 or not readable(fd, timeout_s=left_s):
             return b""
         chunk = os.read(fd, _MOST_SAID)
         if not chunk:

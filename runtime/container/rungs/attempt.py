@@ -13,6 +13,7 @@ from typing import NoReturn
 from runtime import syscalls
 from runtime.container.interrupts import INTERRUPTS, delivered, held
 from runtime.errors import RuntimeFault
+from runtime.waiting import readable
 
 _LIMIT_S = 5.0
 _FINE = b"+"
@@ -66,8 +67,7 @@ def die_with(parent: int) -> None:
 
 
 def _answer(reader: int) -> str | None:
-    ready, _, _ = select.select([reader], [], [], _LIMIT_S)
-    if not ready:
+    if not readable(reader, timeout_s=_LIMIT_S):
         return f"no answer in {_LIMIT_S:g} s"
     said = os.read(reader, select.PIPE_BUF)
     if said == _FINE:

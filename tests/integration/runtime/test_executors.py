@@ -2,6 +2,7 @@
 
 import os
 import re
+import resource
 import secrets
 import select
 import signal
@@ -232,7 +233,7 @@ with container(image, ("sh", "-c", script), options, stdio=(0, 1, 2)) as running
     if os.fork() == 0:  # and has our end of the executor's socket
         os.read(0, 1)
         os._exit(0)
-    print(running.pid, running.process.executor, flush=True)
+    os.write(1, f"{running.pid} {running.process.executor}\\n".encode())  # at once, or not a line
     time.sleep(1000)
 """
 
@@ -243,7 +244,8 @@ def owner(executor: Executor) -> Iterator[tuple[subprocess.Popen[str], int, int]
     with subprocess.Popen(
         [sys.executable, "-c", OWNING, executor.value],
         cwd=ROOT, text=True, stdin=subprocess.PIPE, stdout=subprocess.PIPE,
-    ) as process:  # fmt: skip
+    ) as process, ExitStack() as undo:  # fmt: skip
+        undo.callback(process.kill)
         assert process.stdout is not None
         said = process.stdout.readline().split() + process.stdout.readline().split()
         pids = next(said[i : i + 2] for i in range(2) if said[i] != "7" and said[i + 1] != "7")
@@ -395,6 +397,22 @@ assert os.waitpid(process.pid, 0)[1] == 7 << 8
 def test_an_orphan_is_left_to_whoever_adopts_orphans(executor: Executor) -> None:
     argv = [sys.executable, "-c", LEAVER, executor.value]
     subprocess.run(argv, cwd=ROOT, check=True, timeout=LIMIT_S)
+
+
+@both
+def test_a_caller_with_many_descriptors_is_served(busybox: Image, executor: Executor) -> None:
+    """As one has that holds many containers; select(2) would take none above 1023."""
+    soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+    if hard != resource.RLIM_INFINITY and hard < 2048:
+        pytest.skip("RLIMIT_NOFILE is below 2048 here")
+    resource.setrlimit(resource.RLIMIT_NOFILE, (max(soft, 2048), hard))
+    with ExitStack() as undo:
+        undo.callback(resource.setrlimit, resource.RLIMIT_NOFILE, (soft, hard))
+        for _ in range(1024):
+            undo.callback(os.close, os.dup(2))
+        with idle(busybox, executor) as running:
+            assert running.process.pidfd > 1023
+            assert running.run(("echo", "here"), timeout_s=LIMIT_S).stdout == b"here\n"
 
 
 def test_without_a_compiler_python_serves_and_doctor_says_so(
