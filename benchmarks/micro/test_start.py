@@ -83,7 +83,7 @@ def test_start_to_end(image: Image) -> None:
             "bwrap": bwrap(layers.paths[0]),
         }
         taken_ms = measured(arms)
-    print_table(taken_ms)
+    print_table(taken_ms, ours="isoscope", goals=GOALS)
     for peer in ("runc", "crun"):
         ratio = ratio_of_medians(
             taken_ms["isoscope"], taken_ms[peer], resamples=RESAMPLES, key=peer
@@ -106,19 +106,21 @@ def measured(arms: Mapping[str, Arm]) -> dict[str, dict[int, float]]:
     return taken_ms
 
 
-def print_table(taken_ms: Mapping[str, Mapping[int, float]]) -> None:
-    """Every arm's spread, and ours over each peer's with its 95 % interval."""
+def print_table(
+    taken_ms: Mapping[str, Mapping[int, float]], *, ours: str, goals: Mapping[str, float]
+) -> None:
+    """Every arm's spread, and *ours* over each other's with its 95 % interval and its goal."""
     print(f"\n{ROUNDS} rounds, seed {SEED}, load {os.getloadavg()[0]:.1f}")
     print(f"{'':18}{'median':>8}{'p10':>8}{'p90':>8}{'min':>8}   ours / this, 95 % interval")
     for name, by_round in taken_ms.items():
         values = sorted(by_round.values())
         tenths = statistics.quantiles(values, n=10)
         line = f"{name:18}{statistics.median(values):8.2f}{tenths[0]:8.2f}{tenths[-1]:8.2f}"
-        ratio = ratio_of_medians(taken_ms["isoscope"], by_round, resamples=RESAMPLES, key=name)
+        ratio = ratio_of_medians(taken_ms[ours], by_round, resamples=RESAMPLES, key=name)
         said = ""
-        if ratio is not None and ratio.ci95 is not None and name != "isoscope":
+        if ratio is not None and ratio.ci95 is not None and name != ours:
             said = f"{ratio.estimate:.2f}  {ratio.ci95.low:.2f} to {ratio.ci95.high:.2f}"
-            said += f"  (goal {GOALS[name]:.2f})" if name in GOALS else ""
+            said += f"  (goal {goals[name]:.2f})" if name in goals else ""
         print(f"{line}{values[0]:8.2f}   {said}")
 
 
